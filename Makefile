@@ -8,6 +8,9 @@ MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
+ifeq ($(abspath $(B)),$(CURDIR))
+$(error B must not be the source directory)
+endif
 # A missing or outdated config.mk is made again by the command in its first line.
 ifneq ($(filter-out clean help fmt lint,$(or $(MAKECMDGOALS),all)),)
 include $(B)/config.mk
