@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * bdev: block devices. A registry by name, descriptors of who uses one, a channel per reactor, and the I/O.
+ *
+ * lib/nvme submits; lib/target creates and deletes over RPC. Backends (null, malloc, aio, delay, error) sit behind struct bdev_ops.
+ *
+ * Thread: registry, descriptors, resize, delete: control reactor (0). Channels and I/O: the reactor
+ * that got the channel. Statistics are read from anywhere (may be a moment old).
+ * Lifetime: bdev > desc > channel > I/O; each must be gone before the one before it goes.
+ */
+#ifndef BELFRY_BDEV_H
+#define BELFRY_BDEV_H
+
+#include <sys/uio.h>
+#include <uuid/uuid.h>
+
+#include "belfry/reactor.h"
+
+struct bdev;
+struct bdev_desc;
+struct bdev_ch;
+
+enum bdev_op {
+	BDEV_READ,
+	BDEV_WRITE,
+	BDEV_FLUSH,		/* all that was completed before is on stable storage */
+	BDEV_DISCARD,		/* deallocate; reads give zeros afterwards if BDEV_CAP_DISCARD_ZEROES */
+	BDEV_WRITE_ZEROES,
+	BDEV_OPS,
+};
+
+#define BDEV_IO_FUA 1u		/* WRITE, WRITE_ZEROES: on stable storage when done */
+#define BDEV_IO_UNMAP 2u	/* WRITE_ZEROES: may deallocate */
+
+/*
+ * One I/O; embedded by the submitter, who fills the first part and keeps it, the iov array and the memory until @done.
+ * @done runs on the submitting reactor, perhaps inside bdev_submit(). @err: 0 or -errno
+ * (-EIO medium, -ENOSPC, -EFAULT: the memory went away, -EROFS, -ENODEV: the device was removed, -EAGAIN never).
+ */
+struct bdev_io {
+	void (*done)(struct bdev_io *io);
+	struct bdev_ch *ch;
+	uint8_t op;
+	uint8_t flags;
+	uint16_t iovcnt;
+	int err;
+	uint64_t off;		/* bytes; a multiple of the block length */
+	uint64_t len;		/* bytes; 0 only for FLUSH */
+	struct iovec *iov;	/* READ and WRITE; sum of lengths == len */
+	/* the bdev layer's and the backend's */
+	uint64_t start_ns;
+	struct list node;
+	uint64_t priv[16];	/* for the backend: an iocb, saved fields */
+	struct bdev_io *parent;
+};
+
+#define BDEV_CAP_FLUSH 1u
+#define BDEV_CAP_DISCARD 2u
+#define BDEV_CAP_DISCARD_ZEROES 4u
+#define BDEV_CAP_WRITE_ZEROES 8u
+
+/* What a namespace needs to know; stable but for num_blocks (resize). */
+struct bdev_info {
+	const char *name;	/* the bdev's; good while a desc is open */
+	const char *product;	/* "AIO disk", ... */
+	uint32_t block_len;	/* bytes: 512 or 4096 */
+	uint32_t phys_block_len;
+	uint64_t num_blocks;
+	uuid_t uuid;
+	uint32_t caps;
+	bool read_only;
+	bool write_cache;	/* volatile: flush means something */
+	uint32_t max_discard_blocks;	/* 0: no limit */
+	uint32_t discard_granularity;	/* bytes */
+};
+
+enum bdev_event { BDEV_EVENT_REMOVE, BDEV_EVENT_RESIZE };
+
+/*
+ * Open by name. @event runs on the control reactor; on REMOVE the user must stop, put its channels and close the desc
+ * (soon; the delete waits for it). -ENODEV unknown or being removed; -EPERM claimed by another.
+ */
+int bdev_open(const char *name, bool write, void (*event)(enum bdev_event ev, void *arg), void *arg, struct bdev_desc **out);
+void bdev_close(struct bdev_desc *desc);
+/* Exclusive writer: at most one claim a bdev (vbdevs take one on their base). -EPERM: taken. Released by close. */
+int bdev_claim(struct bdev_desc *desc, const char *who);
+void bdev_get_info(const struct bdev_desc *desc, struct bdev_info *out);
+
+/* The channel of this reactor; counted: the same pointer for the same bdev and reactor. NULL: no memory, or -errno logged. */
+struct bdev_ch *bdev_get_ch(struct bdev_desc *desc);
+/* No I/O of the caller may be in flight. */
+void bdev_put_ch(struct bdev_ch *ch);
+
+/* Submit; bounds and block alignment are checked (done with -EINVAL). Never blocks; may queue until bdev_kick. */
+void bdev_submit(struct bdev_io *io);
+
+/*
+ * Once per round of this reactor, by whoever polls (nvme/poll.c): kick sends all that was queued (one io_submit),
+ * reap completes what finished. Each gives the number of I/Os. Cheap when nothing is queued or in flight.
+ */
+int bdev_kick(void);
+int bdev_reap(void);
+/* The reactor is about to sleep / woke: completions shall (no longer) wake it. sleep gives the longest ns, 0: completions wait. */
+uint64_t bdev_sleep(void);
+void bdev_wake(void);
+/* I/Os of this reactor that are with a backend. */
+unsigned bdev_inflight(void);
+
+/* ---- control: create, delete, list. Answers may come later, through @done on the control reactor. ---- */
+struct bdev_ctl {
+	void (*done)(struct bdev_ctl *c, int err);
+	char error[256];	/* on failure: a sentence that names the value and the fix */
+	struct bdev *bdev;	/* create: the new device */
+};
+
+struct bdev_null_params { const char *name; uint32_t block_len; uint64_t num_blocks; const uuid_t *uuid; uint32_t phys_block_len; };
+struct bdev_malloc_params { const char *name; uint32_t block_len; uint64_t num_blocks; const uuid_t *uuid; uint32_t phys_block_len; int numa; };
+struct bdev_aio_params { const char *name, *filename; uint32_t block_len; /* 0: the device's, or 512 */ bool read_only, fallocate, nowait; const uuid_t *uuid; };
+struct bdev_delay_params { const char *name, *base; uint64_t avg_read_us, p99_read_us, avg_write_us, p99_write_us; const uuid_t *uuid; };
+struct bdev_error_params { const char *base; const uuid_t *uuid; };	/* named EE_<base>, as SPDK does */
+struct bdev_error_inject { bool read, write, flush, unmap; enum { BDEV_INJECT_FAILURE, BDEV_INJECT_PENDING, BDEV_INJECT_CORRUPT, BDEV_INJECT_NOMEM, BDEV_INJECT_CLEAR } type;
+	uint32_t num; uint64_t corrupt_offset; uint8_t corrupt_value; };
+
+/* All: 0 done at once, -EINPROGRESS, or -errno with ctl->error: -EEXIST name taken, -ENODEV no base, -EINVAL, -ENOMEM, -errno of open. A NULL name of malloc: "Malloc<N>". */
+int bdev_null_create(const struct bdev_null_params *p, struct bdev_ctl *c);
+int bdev_malloc_create(const struct bdev_malloc_params *p, struct bdev_ctl *c);
+int bdev_aio_create(const struct bdev_aio_params *p, struct bdev_ctl *c);
+int bdev_delay_create(const struct bdev_delay_params *p, struct bdev_ctl *c);
+int bdev_error_create(const struct bdev_error_params *p, struct bdev_ctl *c);
+int bdev_error_inject(const char *name, const struct bdev_error_inject *inj, struct bdev_ctl *c);
+int bdev_aio_rescan(const char *name, struct bdev_ctl *c);
+int bdev_null_resize(const char *name, uint64_t new_mib, struct bdev_ctl *c);
+/* Hot-removes it from its users (REMOVE event), waits for them, frees. @module: "aio", "null", ... must match, NULL any. -ENODEV. */
+int bdev_delete(const char *name, const char *module, struct bdev_ctl *c);
+
+struct bdev *bdev_first(void);	/* in order of creation; control reactor */
+struct bdev *bdev_next(struct bdev *b);
+struct bdev *bdev_find(const char *name);
+void bdev_info_of(const struct bdev *b, struct bdev_info *out);
+const char *bdev_module(const struct bdev *b);	/* "aio", ... */
+const char *bdev_claimed_by(const struct bdev *b);	/* NULL: not claimed */
+unsigned bdev_open_count(const struct bdev *b);
+/* What made it, for save_config and driver_specific: NULL unless of that module. Good while the bdev is. */
+const struct bdev_aio_params *bdev_aio_params_of(const struct bdev *b);
+const struct bdev_null_params *bdev_null_params_of(const struct bdev *b);
+const struct bdev_malloc_params *bdev_malloc_params_of(const struct bdev *b);
+const struct bdev_delay_params *bdev_delay_params_of(const struct bdev *b);
+const struct bdev_error_params *bdev_error_params_of(const struct bdev *b);
+
+struct bdev_stats {
+	uint64_t ops[BDEV_OPS], bytes[BDEV_OPS], errors[BDEV_OPS];
+	uint64_t latency_ns[BDEV_OPS], min_ns[BDEV_OPS], max_ns[BDEV_OPS];
+	uint64_t inflight;
+};
+/* Sum over all channels since creation or reset. Control reactor. */
+void bdev_get_stats(const struct bdev *b, struct bdev_stats *out);
+enum bdev_stats_reset { BDEV_RESET_ALL, BDEV_RESET_MAXMIN, BDEV_RESET_ERROR, BDEV_RESET_NONE };
+void bdev_reset_stats(struct bdev *b, enum bdev_stats_reset mode);
+
+/* Start-up and shutdown, control reactor. fini: names each device that still has I/O in flight in the log. */
+int bdev_init(void);
+void bdev_fini(void);
+
+#endif

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * IOAS: the client's I/O address spaces. IOVA ranges to host memory.
+ *
+ * One struct ioas_ctx per connection: its arena, its quota, its IOASes, and what its (only) device
+ * is attached to. lib/vfio_user fills it (DMA_MAP and UNMAP, or commands 19 to 26); lib/nvme asks the
+ * device's view about every PRP, SGL and queue address that the guest hands us.
+ *
+ * Two modes, fixed at creation:
+ *   iommufd  each mapping has its own mmap in the arena; its address is the IOVA (delta 0).
+ *   legacy   the client chooses the IOVA; an extent points into a window, a 1 GiB aligned piece of the
+ *            client's file (by st_dev, st_ino, and protection), mapped on first use, gone with the last
+ *            extent in it. A map or unmap whose window stands costs no system call. IOAS 1 exists and is
+ *            attached from the start.
+ *
+ * Thread: the context's home reactor changes it. Views are read by the home reactor; a module that needs
+ * the table on another reactor keeps a replica fed by a listener (the events carry all that it takes).
+ * mmap, munmap and close of the client's fds run on WORK_CONTROL: such calls answer later, through an op.
+ * Lifetime: a host pointer is good while the request that asked for it runs: unmap answers only when
+ * every listener has said that no such request is left.
+ */
+#ifndef BELFRY_IOAS_H
+#define BELFRY_IOAS_H
+
+#include <errno.h>
+#include <sys/uio.h>
+
+#include "belfry/reactor.h"
+
+typedef uint64_t iova_t; /* a guest address; never a pointer */
+
+#define IOAS_READ 1u	/* the device may read it: NVMe writes, rings of an SQ, PRP lists */
+#define IOAS_WRITE 2u	/* the device may write it: NVMe reads, rings of a CQ */
+#define IOAS_NOHOST 4u	/* mapped without an fd: known, not reachable (legacy only) */
+
+struct ioas_ctx;
+
+struct ioas_extent {
+	iova_t iova;
+	uint64_t len;
+	uint64_t delta; /* host address = iova + delta (mod 2^64) */
+	uint32_t prot;
+};
+
+/* Limits of one connection; 0 takes the default in brackets. Current use beside, for RPC. */
+struct ioas_limits {
+	uint64_t arena_len;	/* address space reserved [256 GiB] */
+	uint32_t max_ioas;	/* [64] */
+	uint32_t max_extents;	/* over all IOASes [65535] */
+	uint32_t max_vmas;	/* mmaps: windows, or iommufd mappings [1024] */
+	bool allow_any_fs;	/* also files on FUSE, NFS, ...: the operator's word */
+};
+struct ioas_usage {
+	uint64_t arena_used;
+	uint32_t ioas, extents, vmas;
+	uint64_t maps, unmaps;	/* since creation */
+};
+
+/*
+ * An answer that comes later. The caller embeds it, keeps it alive until @done, which runs
+ * on the home reactor. A function that takes one gives 0 (done at once, @done not called), -EINPROGRESS
+ * (@done will be called with the same meaning of err), or an error (nothing changed, @done not called).
+ */
+struct ioas_op {
+	void (*done)(struct ioas_op *op, int err);
+	iova_t iova; /* out of ioas_map and ioas_copy: where it went */
+};
+
+enum ioas_mode { IOAS_LEGACY, IOAS_IOMMUFD };
+
+/* Reserves the arena. -ENOMEM: no address space; -errno. @limits may be NULL. */
+int ioas_ctx_create(struct reactor *home, enum ioas_mode mode, const struct ioas_limits *limits, struct ioas_ctx **out);
+/*
+ * Drop every mapping and free the context. Listeners must be gone. Ops that run are finished first (their done is called
+ * with -ECANCELED). @done(arg) runs on the home reactor when all memory has been given back.
+ */
+void ioas_ctx_destroy(struct ioas_ctx *ctx, void (*done)(void *arg), void *arg);
+void ioas_ctx_usage(const struct ioas_ctx *ctx, struct ioas_usage *out);
+enum ioas_mode ioas_ctx_mode(const struct ioas_ctx *ctx);
+
+/* A client truncated a file under us (SIGBUS was handled, zeros were mapped). Any thread; sticky. */
+bool ioas_faulted(const struct ioas_ctx *ctx);
+/* Mark it so; for who learns of it otherwise (EFAULT from libaio). Any thread. */
+void ioas_set_faulted(struct ioas_ctx *ctx);
+/* @fn(arg) runs on the home reactor once, soon after the first fault. NULL clears. */
+void ioas_on_fault(struct ioas_ctx *ctx, void (*fn)(void *arg), void *arg);
+
+/* Install the SIGBUS handler for all arenas, once a process. A SIGBUS elsewhere still kills. */
+int ioas_sigbus_init(void);
+
+/*
+ * Address spaces (iommufd). Ids count from 1 and are not reused while the connection lives.
+ * alloc: -ENOSPC at max_ioas. destroy: -ENOENT unknown, -EBUSY attached; drops its mappings.
+ */
+int ioas_alloc(struct ioas_ctx *ctx, uint32_t *id);
+int ioas_destroy(struct ioas_ctx *ctx, uint32_t id, struct ioas_op *op);
+
+/*
+ * Map @len bytes of @fd at @off. Takes @fd always (also on error; it may be -1 only in legacy mode: IOAS_NOHOST).
+ * Legacy: at @iova. An exact duplicate (same iova, len, off, file, prot) succeeds; any other overlap -EEXIST.
+ * iommufd: the server chooses, @op->iova tells; @iova is ignored.
+ * @prot: IOAS_READ | IOAS_WRITE. -EINVAL: empty, not page-aligned (len, and iova in legacy; @off must be page-aligned),
+ * wrapping, off + len over st_size, a file that is no memory (see DESIGN.md), no prot;
+ * -ENOENT unknown IOAS; -ENOSPC over quota or arena full; -EACCES: fd not open for what @prot asks; other -errno of mmap.
+ */
+int ioas_map(struct ioas_ctx *ctx, uint32_t id, iova_t iova, uint64_t len, int fd, uint64_t off, uint32_t prot,
+	     struct ioas_op *op);
+
+/*
+ * Unmap every mapping that lies wholly inside [iova, iova + len). Answers when no I/O touches them any more.
+ * -EINVAL (legacy) / -ENOENT (iommufd): would split one; nothing changes. None inside: 0 in legacy, -ENOENT in iommufd.
+ * len is a 64-bit count; [iova, iova + len) may reach 2^64 exactly. Wraps: -EINVAL.
+ */
+int ioas_unmap(struct ioas_ctx *ctx, uint32_t id, iova_t iova, uint64_t len, struct ioas_op *op);
+int ioas_unmap_all(struct ioas_ctx *ctx, uint32_t id, struct ioas_op *op);
+
+/*
+ * iommufd IOAS_COPY: share [src_iova, +len), which must lie in one mapping, into @dst; @op->iova tells where.
+ * -ENOENT unknown IOAS or no such range; -EPERM: IOAS_WRITE of a read-only mapping; -ENOSPC; -EINVAL.
+ */
+int ioas_copy(struct ioas_ctx *ctx, uint32_t src, iova_t src_iova, uint64_t len, uint32_t dst, uint32_t prot, struct ioas_op *op);
+
+/*
+ * The device. bind: -EEXIST when bound. attach: -EINVAL not bound, -ENOENT unknown; replaces what was attached.
+ * detach: -EINVAL not bound or not attached. attach and detach wait for the I/O in flight on the old IOAS.
+ * Listeners see unmap of all that was there, then map of all that is.
+ */
+int ioas_bind(struct ioas_ctx *ctx, uint32_t *devid);
+int ioas_attach(struct ioas_ctx *ctx, uint32_t id, struct ioas_op *op);
+int ioas_detach(struct ioas_ctx *ctx, struct ioas_op *op);
+
+/*
+ * Listeners: whoever caches something of the attached address space (rings, shadow doorbells, replicas).
+ * map: an extent has come (also as a replay on attach and on adding the listener).
+ * unmap: [iova, iova + len) goes: it is out of the view already; host memory still stands. Forget what is cached,
+ * refuse new use; when no I/O touches it any more: ioas_unmap_ack(u) (at once, or later, exactly once, home reactor).
+ */
+struct ioas_unmap; /* one unmap that is under way; lives until every listener has acked */
+struct ioas_listener {
+	void (*map)(struct ioas_listener *l, const struct ioas_extent *e);
+	void (*unmap)(struct ioas_listener *l, const struct ioas_extent *e, struct ioas_unmap *u);
+	struct list node;
+};
+/* unmap is called once per extent that goes; ack as often as called. */
+void ioas_unmap_ack(struct ioas_unmap *u);
+void ioas_listen(struct ioas_ctx *ctx, struct ioas_listener *l);   /* replays */
+void ioas_unlisten(struct ioas_ctx *ctx, struct ioas_listener *l); /* acks what it still owed */
+
+/*
+ * The view: what the device sees now. Empty when detached. Stable pointer for the life of the context.
+ */
+struct ioas_view;
+struct ioas_view *ioas_ctx_view(struct ioas_ctx *ctx);
+
+/* The extent that a user hit last. Zero-initialise. Good as long as gen matches the view's. */
+struct ioas_hit {
+	iova_t iova;
+	uint64_t len;
+	uint64_t delta;
+	uint32_t prot;
+	uint32_t gen;
+};
+
+/* The head of struct ioas_view, for the inline check below. gen changes whenever anything leaves the view; never 0. */
+struct ioas_view_head {
+	uint32_t gen;
+};
+
+/*
+ * Host pointer of [iova, iova + len), which must lie in one extent with all of @prot.
+ * NULL: no such, call ioas_iov() or ioas_why(). @len > 0. The slow half searches, O(log n), and refreshes @hit.
+ */
+void *ioas_translate_slow(struct ioas_view *v, struct ioas_hit *hit, iova_t iova, uint64_t len, uint32_t prot);
+
+static inline void *
+ioas_translate(struct ioas_view *v, struct ioas_hit *hit, iova_t iova, uint64_t len, uint32_t prot)
+{
+	uint64_t off = iova - hit->iova;
+
+	if (likely(off < hit->len && len <= hit->len - off && hit->gen == ((struct ioas_view_head *)v)->gen &&
+		   (hit->prot & (prot | IOAS_NOHOST)) == prot))
+		return (void *)(uintptr_t)(iova + hit->delta);
+	return ioas_translate_slow(v, hit, iova, len, prot);
+}
+
+/*
+ * Append the host pieces of [iova, iova + len), over adjacent extents too, to @iov[*cnt ..max). Merges with the
+ * piece before where host memory continues. 0; -EFAULT: a hole, wrong permission, memory without an fd, wraps; -E2BIG: @max.
+ * On error *cnt is as before.
+ */
+int ioas_iov(struct ioas_view *v, struct ioas_hit *hit, iova_t iova, uint64_t len, uint32_t prot, struct iovec *iov,
+	     unsigned max, unsigned *cnt);
+
+/* Did any of [iova, iova + len) leave the view in the last 100 ms? Then a command that names it waits (GUEST.md, 4). */
+bool ioas_recently_unmapped(struct ioas_view *v, iova_t iova, uint64_t len);
+
+#endif
