@@ -41,7 +41,11 @@ struct vu_region {
  * for reads have filled @buf (it stays valid until then). [off, off + len) is inside the region, len > 0.
  */
 struct vu_device_ops {
-	/* The client is accepted. @ioas and @irqs are the session's. Gives the device, or -errno for the VERSION reply. */
+	/*
+	 * The client is accepted. @ioas and @irqs are the session's. Gives the device, or -errno for the VERSION reply.
+	 * -EINPROGRESS: vu_opened() follows (never from inside open) and VERSION is answered then; no other op is called before.
+	 * A client that leaves meanwhile: ops->close is called after vu_opened() with a device; never after an error.
+	 */
 	int (*open)(void *owner, struct vu_session *s, struct ioas_ctx *ioas, struct irq_set *irqs, void **dev);
 	/*
 	 * The client has gone (or is thrown out). Stop, drain, free; then call vu_closed(session), now or later. No reply
@@ -75,6 +79,8 @@ int vu_listen(struct reactor *home, const struct vu_listener_config *cfg, struct
 /* Unlink, drop clients, wait until every session has closed, then @done(arg). Idempotent is not needed. */
 void vu_unlisten(struct vu_listener *l, void (*done)(void *arg), void *arg);
 
+/* Ends an ops->open that gave -EINPROGRESS: @dev, or NULL and the -errno for the VERSION reply. */
+void vu_opened(struct vu_session *s, void *dev, int err);
 void vu_complete(struct vu_session *s, int err);
 void vu_closed(struct vu_session *s);
 /* Throw the client out (controller failed for good, listener changed). Close follows as when the client left. */
