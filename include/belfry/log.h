@@ -18,6 +18,9 @@ enum log_level { LOG_ERROR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG };
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 
+/* Send the lines to syslog too (daemon, the program's name). Default off. */
+void log_set_syslog(bool on);
+
 /* "ERROR" ... "DEBUG", case-insensitive. -EINVAL: not a level. */
 int log_level_parse(const char *name, enum log_level *out);
 const char *log_level_name(enum log_level level);
