@@ -68,11 +68,13 @@ struct nvme_ctrl_info {
 	uint8_t hostid[16];
 	struct reactor *home;
 	uint32_t cc, csts;
+	uint32_t tag;			/* of nvme_ctrl_config */
 };
 struct nvme_qpair_info {
 	uint16_t cntlid, qid;
 	uint32_t depth;
 	struct reactor *reactor;
+	uint32_t tag;			/* of nvme_ctrl_config */
 };
 /* Snapshots, kept by the controllers' reports; control reactor. Give how many were filled, at most @max. */
 unsigned nvme_subsys_ctrls(const struct nvme_subsys *s, struct nvme_ctrl_info *out, unsigned max);
@@ -92,6 +94,7 @@ struct nvme_ctrl_config {
 	bool shadow_doorbells;		/* false: never announce */
 	uint16_t vendor, sub_vendor;
 	uint16_t vectors;
+	uint32_t tag;			/* the owner's word (which listener), shown in nvme_ctrl_info */
 	void (*failed)(void *arg);	/* CSTS.CFS was set for good (truncated memory, dead irq): throw the client out */
 	void (*intx_changed)(void *arg, bool level);	/* for the PCI status bit; may be NULL */
 	void *arg;
@@ -106,7 +109,10 @@ void nvme_ctrl_destroy(struct nvme_ctrl *ctrl, void (*done)(void *arg), void *ar
 /* BAR0. Any length and alignment a client can send: registers answer as NVMe over PCIe 1.0 §3.1 says; the rest reads zero. */
 int nvme_ctrl_read(struct nvme_ctrl *ctrl, uint64_t off, void *buf, uint32_t len);
 int nvme_ctrl_write(struct nvme_ctrl *ctrl, uint64_t off, const void *buf, uint32_t len);
-/* The sealed memfd whose page 0 is the doorbell page; borrowed. -1: doorbells are not mappable. */
+/*
+ * The sealed memfd of NVME_BAR0_LEN bytes whose page at NVME_DB_OFFSET is the doorbell page (a client maps BAR0's sparse area
+ * at fd offset 0 + NVME_DB_OFFSET); borrowed. -1: doorbells are not mappable.
+ */
 int nvme_ctrl_doorbell_fd(const struct nvme_ctrl *ctrl);
 
 enum nvme_reset {
