@@ -33,10 +33,15 @@ struct reactor_config {
 
 /* -EINVAL: a core twice or offline (logged with its number); -ENOMEM, -errno of pthread. Starts nothing yet. */
 int reactors_init(const struct reactor_config *cfg);
+/*
+ * The calling thread counts as reactor 0's from reactors_init() on (reactor_self() says so), but for
+ * the time that reactor_step() lends it to another.
+ */
 /* Start the others, run reactor 0 on this thread until reactors_stop(); join all. Gives the code of reactors_stop(). */
 int reactors_run(void);
 /* Any thread, signal-safe: every reactor leaves its loop. The first caller's @code counts. */
 void reactors_stop(int code);
+/* Finishes the work that is queued (so a hung disk hangs it), runs the messages that are left, frees all. */
 void reactors_fini(void);
 
 unsigned reactor_count(void);
@@ -49,14 +54,14 @@ int reactor_node(const struct reactor *r);	/* NUMA node, -1 unknown */
 /* Run one round of reactor @r's loop on this thread (unit tests, without reactors_run). Gives the work done. */
 int reactor_step(struct reactor *r);
 
-/* The loop's clock: CLOCK_MONOTONIC in ns as of this round; no system call. On reactor threads. */
+/* The loop's clock: CLOCK_MONOTONIC in ns as of this round; no system call. Elsewhere, the time. */
 uint64_t reactor_now(void);
 
 /*
  * Pollers: called in every round, in the order of their phase, then of their adding.
  * @poll gives the amount of work it did (0: idle). @sleep (may be NULL: forever) is asked before
- * the reactor sleeps: arm your wake-ups, then give the longest sleep in ns; 0 forbids it.
- * @wake (may be NULL) is called after a sleep that was armed.
+ * the reactor sleeps: arm your wake-ups, then give the longest sleep in ns; 0 forbids it (arm nothing then).
+ * @wake (may be NULL) follows each @sleep that did not give 0, whether the reactor slept or another forbade it.
  * A poller may remove itself or any other while it runs.
  */
 struct reactor_poller {
@@ -64,6 +69,8 @@ struct reactor_poller {
 	uint64_t (*sleep)(struct reactor_poller *p);
 	void (*wake)(struct reactor_poller *p);
 	const char *name;	/* borrowed; shown by thread_get_stats */
+	unsigned phase;		/* lower ones first in a round; 0 is fine for most */
+	bool armed;		/* the reactor's: sleep() gave its word, wake() is due */
 	struct list node;
 	uint64_t busy_count;	/* rounds that did work */
 };
@@ -90,8 +97,7 @@ struct reactor_fd {
 	int fd;
 	uint32_t events;	/* EPOLLIN | ... */
 	void (*ready)(struct reactor_fd *f, uint32_t events);
-	struct reactor *reactor;
-	struct list node;
+	struct reactor *reactor; /* NULL: not added; del is harmless */
 };
 int reactor_fd_add(struct reactor *r, struct reactor_fd *f);
 int reactor_fd_mod(struct reactor_fd *f, uint32_t events);

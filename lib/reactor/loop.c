@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One round of a reactor, and what it does when there is nothing to do. Not for
+ * starting and stopping: reactor.c.
+ *
+ * A round: messages, descriptors (now and then), timers, pollers. Control comes
+ * first, so that a poller sees all that was told before.
+ */
+#include "internal.h"
+
+#define LOOK_NS 20000	  /* between looks at the descriptors: a system call */
+#define MIN_SLEEP_NS 5000 /* shorter ones cost more than they save */
+#define RETRY_SLEEP_NS 20000 /* after a poller forbade it */
+
+/* One writer; readers on other threads want whole values, no order. */
+static void
+count(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+/* Set the clock; the time since the last setting was @busy or idle. */
+static void
+set_clock(struct reactor *r, bool busy)
+{
+	uint64_t now = util_now_ns();
+
+	count(busy ? &r->stats.busy_ns : &r->stats.idle_ns, now - r->now);
+	r->now = now;
+}
+
+void
+reactor_poller_add(struct reactor *r, struct reactor_poller *p)
+{
+	struct list *at;
+
+	for (at = r->pollers.prev; at != &r->pollers; at = at->prev) {
+		if (list_entry(at, struct reactor_poller, node)->phase <=
+		    p->phase)
+			break;
+	}
+	list_insert_before(at->next, &p->node);
+	p->busy_count = 0;
+	p->armed = false;
+}
+
+void
+reactor_poller_del(struct reactor *r, struct reactor_poller *p)
+{
+	if (r->cursor == &p->node)
+		r->cursor = p->node.next;
+	if (r->current == p)
+		r->current = NULL;
+	list_remove(&p->node);
+}
+
+/* The next poller of the walk. The body may remove any: see the cursor above. */
+static struct reactor_poller *
+next_poller(struct reactor *r)
+{
+	struct list *l = r->cursor;
+
+	if (l == &r->pollers) {
+		r->cursor = NULL;
+		return NULL;
+	}
+	r->cursor = l->next;
+	return list_entry(l, struct reactor_poller, node);
+}
+
+#define for_pollers(r, p) \
+	for ((r)->cursor = (r)->pollers.next; (p = next_poller(r));)
+
+static unsigned
+pollers_run(struct reactor *r)
+{
+	struct reactor_poller *p;
+	unsigned work = 0;
+
+	for_pollers(r, p)
+	{
+		int n;
+
+		r->current = p;
+		n = p->poll(p);
+		if (n <= 0)
+			continue;
+		work += (unsigned)n;
+		if (r->current) /* it may have removed and freed itself */
+			p->busy_count++;
+	}
+	r->current = NULL;
+	return work;
+}
+
+static unsigned
+round_run(struct reactor *r, bool busy, bool look)
+{
+	unsigned work;
+
+	set_clock(r, busy);
+	count(&r->stats.rounds, 1);
+	work = mailbox_run(r);
+	if (look || (r->nfds && r->now >= r->next_look)) {
+		r->next_look = r->now + LOOK_NS;
+		work += events_serve(r);
+	}
+	if (r->next_timer <= r->now)
+		work += timers_run(r);
+	return work + pollers_run(r);
+}
+
+/* Ask the pollers how long it may be. 0: not now, those asked may be armed. */
+static uint64_t
+arm_pollers(struct reactor *r)
+{
+	uint64_t ns = r->next_timer - r->now, limit;
+	struct reactor_poller *p;
+
+	if (r->next_timer == UINT64_MAX)
+		ns = REACTOR_SLEEP_FOREVER;
+	for_pollers(r, p)
+	{
+		if (!p->sleep)
+			continue;
+		r->current = p;
+		limit = p->sleep(p);
+		if (!limit)
+			return 0;
+		if (r->current)
+			p->armed = true;
+		ns = MIN(ns, limit);
+	}
+	return ns < MIN_SLEEP_NS ? 0 : ns;
+}
+
+static void
+disarm_pollers(struct reactor *r)
+{
+	struct reactor_poller *p;
+
+	for_pollers(r, p)
+	{
+		if (!p->armed)
+			continue;
+		p->armed = false;
+		if (p->wake)
+			p->wake(p);
+	}
+}
+
+/* Sleep if all agree. Gives the work that ended it; the clock is right after. */
+static unsigned
+sleep_once(struct reactor *r)
+{
+	unsigned work = 0;
+	uint64_t ns;
+
+	if (r->next_timer <= r->now)
+		return 0;
+	ns = arm_pollers(r);
+	r->current = NULL;
+	r->cursor = NULL;
+	if (!ns) {
+		r->next_sleep = r->now + RETRY_SLEEP_NS;
+		disarm_pollers(r);
+		return 0;
+	}
+	/*
+	 * From here on a sender writes wakefd. One that pushed before saw 0 and
+	 * did not, but then we see its message: reactor_send() has the other half.
+	 */
+	__atomic_store_n(&r->sleeping, 1, __ATOMIC_SEQ_CST);
+	if (mailbox_empty(r) && !reactors_stopping()) {
+		count(&r->stats.sleeps, 1);
+		events_wait(r, ns);
+	}
+	__atomic_store_n(&r->sleeping, 0, __ATOMIC_SEQ_CST);
+	set_clock(r, false);
+	disarm_pollers(r);
+	if (r->ev_len)
+		work = events_dispatch(r);
+	return work;
+}
+
+void
+reactor_loop(struct reactor *r)
+{
+	unsigned work = 0;
+
+	reactor_current = r;
+	r->in_round = true;
+	r->now = r->last_work = util_now_ns();
+	while (!reactors_stopping()) {
+		work = round_run(r, work > 0, false);
+		if (work)
+			r->last_work = r->now;
+		else if (r->adaptive && r->now - r->last_work >= r->spin_ns &&
+			 r->now >= r->next_sleep) {
+			work = sleep_once(r);
+			if (work)
+				r->last_work = r->now;
+		}
+	}
+	r->in_round = false;
+	reactor_current = NULL;
+}
+
+int
+reactor_step(struct reactor *r)
+{
+	struct reactor *before = reactor_current;
+	unsigned work;
+
+	reactor_current = r;
+	r->in_round = true;
+	if (!r->now)
+		r->now = util_now_ns();
+	work = round_run(r, false, true);
+	r->in_round = false;
+	reactor_current = before;
+	return (int)MIN(work, (unsigned)INT32_MAX);
+}
+
+void
+reactor_for_each_poller(struct reactor *r,
+			void (*fn)(const struct reactor_poller *p, void *arg),
+			void *arg)
+{
+	struct reactor_poller *p;
+
+	list_for_each(p, &r->pollers, node)
+		fn(p, arg);
+}
+
+void
+reactor_get_stats(const struct reactor *r, struct reactor_stats *out)
+{
+	const struct reactor_stats *s = &r->stats;
+
+	out->busy_ns = __atomic_load_n(&s->busy_ns, __ATOMIC_RELAXED);
+	out->idle_ns = __atomic_load_n(&s->idle_ns, __ATOMIC_RELAXED);
+	out->sleeps = __atomic_load_n(&s->sleeps, __ATOMIC_RELAXED);
+	out->rounds = __atomic_load_n(&s->rounds, __ATOMIC_RELAXED);
+}
