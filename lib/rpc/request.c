@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Requests, batches and their answers (JSON-RPC 2.0). Not for bytes: peer.c finds whole values, server.c has the sockets.
+ *
+ * The requests of a batch run one after the other, so that a batch may create what a later entry of it uses;
+ * separate requests of a connection run side by side.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "belfry/log.h"
+
+#include "internal.h"
+
+/* Who waits for one answer, or for all those of a batch. */
+struct ticket {
+	struct list node;      /* in peer->reqs; alone when the peer has gone */
+	struct rpc_peer *peer; /* valid while node is in a list */
+	json_t *requests;      /* of a batch, else NULL */
+	json_t *replies;
+	size_t next;
+	bool stepping; /* batch_run is on the stack */
+	bool waiting;  /* for the answer of requests[next - 1] */
+};
+
+struct rpc_req {
+	struct ticket *ticket; /* NULL: from inside */
+	json_t *root;	       /* keeps id and params */
+	json_t *id;	       /* borrowed from root; NULL: notification */
+	void *user;
+	void (*done)(void *arg, const json_t *result, const json_t *error);
+	void *arg;
+};
+
+json_t *
+rpc_error_object(int code, const char *message)
+{
+	json_t *s = json_string(message);
+
+	/* a sentence may quote bytes that are no UTF-8 (a file name) */
+	if (!s)
+		s = json_string("error (its text is no UTF-8)");
+	return json_pack("{s:i, s:o}", "code", code, "message", s);
+}
+
+static void
+ticket_free(struct ticket *t)
+{
+	if (!list_empty(&t->node)) {
+		t->peer->pending--;
+		list_remove(&t->node);
+	}
+	json_decref(t->requests);
+	json_decref(t->replies);
+	free(t);
+}
+
+static void
+send_json(struct rpc_peer *p, const json_t *reply)
+{
+	char *text = json_dumps(reply, JSON_COMPACT);
+
+	if (text && strlen(text) <= RPC_MAX_REPLY)
+		p->send(p, text, strlen(text));
+	else if (p)
+		rpc_peer_complain(p, RPC_INTERNAL, "Internal error: %s",
+				  text ? "the reply is too large"
+				       : "out of memory");
+	free(text);
+}
+
+static void start_request(struct ticket *t, json_t *request);
+
+/* Start the rest of a batch; gives up when one of it waits, or the peer has gone. */
+static void
+batch_run(struct ticket *t)
+{
+	t->stepping = true;
+	while (t->next < json_array_size(t->requests) &&
+	       !list_empty(&t->node)) {
+		t->waiting = true;
+		start_request(
+			t, json_incref(json_array_get(t->requests, t->next++)));
+		if (t->waiting) {
+			t->stepping = false;
+			return;
+		}
+	}
+	if (!list_empty(&t->node) && json_array_size(t->replies))
+		send_json(t->peer, t->replies);
+	ticket_free(t);
+}
+
+/* @reply is taken; NULL for a notification. */
+static void
+ticket_answer(struct ticket *t, json_t *reply)
+{
+	if (!t->requests) {
+		if (reply && !list_empty(&t->node))
+			send_json(t->peer, reply);
+		json_decref(reply);
+		ticket_free(t);
+		return;
+	}
+	if (reply)
+		json_array_append_new(t->replies, reply);
+	t->waiting = false;
+	if (!t->stepping)
+		batch_run(t);
+}
+
+static void
+req_free(struct rpc_req *req)
+{
+	json_decref(req->root);
+	free(req);
+}
+
+/* Takes @result or @error; the other is NULL. */
+static void
+req_finish(struct rpc_req *req, json_t *result, json_t *error)
+{
+	struct ticket *t = req->ticket;
+	json_t *reply = NULL;
+
+	if (!result && !error)
+		error = rpc_error_object(RPC_INTERNAL,
+					 "Internal error: out of memory");
+	if (req->done)
+		req->done(req->arg, result, error);
+	if (t && req->id)
+		reply = json_pack("{s:s, s:O, s:O}", "jsonrpc", "2.0", "id",
+				  req->id, error ? "error" : "result",
+				  error ? error : result);
+	json_decref(result);
+	json_decref(error);
+	req_free(req);
+	if (t)
+		ticket_answer(t, reply);
+}
+
+void
+rpc_result(struct rpc_req *req, json_t *result)
+{
+	req_finish(req, result, NULL);
+}
+
+void
+rpc_error(struct rpc_req *req, int code, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	req_finish(req, NULL, rpc_error_object(code, text));
+}
+
+void
+rpc_errno(struct rpc_req *req, int err, const char *fmt, ...)
+{
+	char text[1024], why[128];
+	size_t len;
+	va_list ap;
+
+	if (err > 0)
+		err = -err;
+	snprintf(text, sizeof(text), "%s", strerror_r(-err, why, sizeof(why)));
+	if (fmt) {
+		len = strlen(text);
+		len += (size_t)snprintf(text + len, sizeof(text) - len, ": ");
+		va_start(ap, fmt);
+		vsnprintf(text + len, sizeof(text) - len, fmt, ap);
+		va_end(ap);
+	}
+	req_finish(req, NULL, rpc_error_object(err, text));
+}
+
+void *
+rpc_req_user(struct rpc_req *req)
+{
+	return req->user;
+}
+
+void
+rpc_req_set_user(struct rpc_req *req, void *user)
+{
+	req->user = user;
+}
+
+/* What is wrong with the envelope? NULL: nothing. */
+static const char *
+envelope_error(const json_t *request)
+{
+	const char *key;
+	json_t *v;
+
+	if (!json_is_object(request))
+		return "a request is an object";
+	json_object_foreach((json_t *)request, key, v) {
+		if (strcmp(key, "jsonrpc") && strcmp(key, "method") &&
+		    strcmp(key, "params") && strcmp(key, "id"))
+			return "a member that is none of jsonrpc, id, method, params";
+	}
+	v = json_object_get(request, "jsonrpc");
+	if (v && (!json_is_string(v) || strcmp(json_string_value(v), "2.0")))
+		return "'jsonrpc' is not \"2.0\"";
+	if (!json_is_string(json_object_get(request, "method")))
+		return "'method' is missing or no string";
+	v = json_object_get(request, "params");
+	if (v && !json_is_object(v) && !json_is_array(v) && !json_is_null(v))
+		return "'params' is no object";
+	return NULL;
+}
+
+static bool
+id_ok(const json_t *id)
+{
+	return json_is_null(id) || json_is_integer(id) || json_is_real(id) ||
+	       (json_is_string(id) && json_string_length(id) <= RPC_MAX_ID);
+}
+
+/* Runs the handler, or answers with an error. @free_for_all: whatever the state. */
+static void
+req_dispatch(struct rpc_req *req, const char *name, const json_t *params,
+	     bool free_for_all)
+{
+	const struct rpc_method *m = rpc_find(name);
+
+	if (!m)
+		rpc_error(req, RPC_METHOD_NOT_FOUND, "Method not found");
+	else if (free_for_all || (m->flags & rpc_get_state()))
+		m->handler(req, params);
+	else if (rpc_get_state() == RPC_STARTUP)
+		rpc_error(
+			req, RPC_INVALID_STATE,
+			"Method may only be called after framework is initialized using framework_start_init RPC.");
+	else
+		rpc_error(
+			req, RPC_INVALID_STATE,
+			"Method may only be called before framework is initialized using framework_start_init RPC.");
+}
+
+/* Takes @request. */
+static void
+start_request(struct ticket *t, json_t *request)
+{
+	const char *why = envelope_error(request);
+	json_t *id = json_object_get(request, "id");
+	struct rpc_req *req = calloc(1, sizeof(*req));
+
+	if (!why && id && !id_ok(id))
+		why = "'id' is no number and no string of at most 128 bytes";
+	if (!req) {
+		json_decref(request);
+		ticket_answer(
+			t, json_pack("{s:s, s:n, s:o}", "jsonrpc", "2.0", "id",
+				     "error",
+				     rpc_error_object(
+					     RPC_INTERNAL,
+					     "Internal error: out of memory")));
+		return;
+	}
+	req->ticket = t;
+	req->root = request;
+	req->id = id;
+	if (why) {
+		/* whoever sends nonsense gets an answer, id or not */
+		if (!id || !id_ok(id)) {
+			req->root = json_pack("{s:n}", "id");
+			req->id = json_object_get(req->root, "id");
+			json_decref(request);
+		}
+		rpc_error(req, RPC_INVALID_REQUEST, "Invalid request: %s", why);
+		return;
+	}
+	req_dispatch(req, json_string_value(json_object_get(request, "method")),
+		     json_object_get(request, "params"), false);
+}
+
+void
+rpc_handle(struct rpc_peer *p, json_t *value)
+{
+	struct ticket *t;
+
+	if (json_is_array(value) && !json_array_size(value)) {
+		rpc_peer_complain(p, RPC_INVALID_REQUEST,
+				  "Invalid request: an empty batch");
+		json_decref(value);
+		return;
+	}
+	t = calloc(1, sizeof(*t));
+	if (!t) {
+		rpc_peer_complain(p, RPC_INTERNAL,
+				  "Internal error: out of memory");
+		json_decref(value);
+		return;
+	}
+	t->peer = p;
+	list_push_back(&p->reqs, &t->node);
+	p->pending++;
+	if (json_is_array(value)) {
+		t->requests = value;
+		t->replies = json_array();
+		batch_run(t);
+	} else {
+		start_request(t, value);
+	}
+}
+
+void
+rpc_call(const char *method, const json_t *params,
+	 void (*done)(void *arg, const json_t *result, const json_t *error),
+	 void *arg)
+{
+	struct rpc_req *req = calloc(1, sizeof(*req));
+	json_t *error;
+
+	if (!req) {
+		error = rpc_error_object(RPC_INTERNAL,
+					 "Internal error: out of memory");
+		done(arg, NULL, error);
+		json_decref(error);
+		return;
+	}
+	req->root = json_incref((json_t *)params);
+	req->done = done;
+	req->arg = arg;
+	req_dispatch(req, method, params, true);
+}
