@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * belfryctl bdev ...: create, list, resize, delete block devices.
+ */
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctl.h"
+
+static int
+bdev_list(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	json_t *r, *b;
+	struct table *t;
+	size_t i;
+
+	(void)opts;
+	r = ctl_call(c, "bdev_get_bdevs",
+		     nargs ? json_pack("{s:s}", "name", args[0]) : NULL, NULL);
+	if (!r)
+		return CTL_FAILED;
+	if (c->json) {
+		ctl_print_json(r);
+		json_decref(r);
+		return CTL_OK;
+	}
+	t = table_new("NAME,TYPE,SIZE>,BLOCK>,IN USE,UUID,FILE");
+	json_array_foreach(r, i, b) {
+		uint64_t block = (uint64_t)json_integer_value(
+			json_object_get(b, "block_size"));
+		uint64_t n = (uint64_t)json_integer_value(
+			json_object_get(b, "num_blocks"));
+		json_t *aio = json_object_get(
+			json_object_get(b, "driver_specific"), "aio");
+
+		table_row(t, json_string_value(json_object_get(b, "name")),
+			  json_string_value(json_object_get(b, "product_name")),
+			  ctl_size(block * n),
+			  ctl_fmt("%llu", (unsigned long long)block),
+			  json_is_true(json_object_get(b, "claimed")) ? "yes"
+								      : "no",
+			  json_string_value(json_object_get(b, "uuid")),
+			  aio ? json_string_value(
+					json_object_get(aio, "filename"))
+			      : "-",
+			  NULL);
+	}
+	table_print(t, stdout);
+	json_decref(r);
+	return CTL_OK;
+}
+
+/* --block-size, --uuid: common to every kind. False after a message. */
+static bool
+common_params(json_t *p, const struct ctl_opt *opts)
+{
+	const char *bs = ctl_opt(opts, "block-size"),
+		   *uuid = ctl_opt(opts, "uuid");
+	uint64_t block;
+
+	if (bs) {
+		if (!ctl_parse_size(bs, "block size", &block))
+			return false;
+		json_object_set_new(p, "block_size",
+				    json_integer((json_int_t)block));
+	}
+	if (uuid)
+		json_object_set_new(p, "uuid", json_string(uuid));
+	return true;
+}
+
+static int
+create_aio(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	char *path = realpath(
+		args[1], NULL); /* the daemon's working directory is not ours */
+	json_t *p = json_pack("{s:s, s:s}", "name", args[0], "filename",
+			      path ? path : args[1]);
+
+	(void)nargs;
+	free(path);
+	if (!common_params(p, opts)) {
+		json_decref(p);
+		return CTL_USAGE;
+	}
+	if (ctl_opt(opts, "read-only"))
+		json_object_set_new(p, "readonly", json_true());
+	if (ctl_opt(opts, "nowait"))
+		json_object_set_new(p, "nowait", json_true());
+	return ctl_do_say(c, "bdev_aio_create", p,
+			  "Created block device %s on %s.", args[0], args[1]);
+}
+
+static int
+create_sized(struct ctl *c, const char *method, char **args,
+	     struct ctl_opt *opts)
+{
+	json_t *p = json_pack("{s:s, s:i}", "name", args[0], "block_size", 512);
+	uint64_t len, block;
+
+	if (!ctl_parse_size(args[1], "size", &len) || !common_params(p, opts)) {
+		json_decref(p);
+		return CTL_USAGE;
+	}
+	block = (uint64_t)json_integer_value(json_object_get(p, "block_size"));
+	if (!block || len % block || !len) {
+		fprintf(stderr,
+			"belfryctl: size %s is no multiple of the block size %llu\n",
+			args[1], (unsigned long long)block);
+		json_decref(p);
+		return CTL_USAGE;
+	}
+	json_object_set_new(p, "num_blocks",
+			    json_integer((json_int_t)(len / block)));
+	return ctl_do_say(c, method, p, "Created block device %s of %s.",
+			  args[0], ctl_size(len));
+}
+
+static int
+create_malloc(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	(void)nargs;
+	return create_sized(c, "bdev_malloc_create", args, opts);
+}
+
+static int
+create_null(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	(void)nargs;
+	return create_sized(c, "bdev_null_create", args, opts);
+}
+
+static int
+create_delay(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	static const char *const name[] = { "read", "read-p99", "write",
+					    "write-p99" };
+	static const char *const member[] = { "avg_read_latency",
+					      "p99_read_latency",
+					      "avg_write_latency",
+					      "p99_write_latency" };
+	json_t *p = json_pack("{s:s, s:s}", "name", args[0], "base_bdev_name",
+			      args[1]);
+	uint32_t us = 0;
+
+	(void)nargs;
+	for (unsigned i = 0; i < ARRAY_SIZE(name); i++) {
+		const char *v = ctl_opt(opts, name[i]);
+
+		if (!(i & 1))
+			us = 0; /* an absent p99 is the average */
+		if (v && !ctl_parse_u32(v, name[i], &us)) {
+			json_decref(p);
+			return CTL_USAGE;
+		}
+		json_object_set_new(p, member[i], json_integer(us));
+	}
+	return ctl_do_say(c, "bdev_delay_create", p,
+			  "Created block device %s over %s.", args[0], args[1]);
+}
+
+static const char *
+delete_method(const char *product)
+{
+	static const struct {
+		const char *word, *method;
+	} kinds[] = { { "AIO", "bdev_aio_delete" },
+		      { "Malloc", "bdev_malloc_delete" },
+		      { "Null", "bdev_null_delete" },
+		      { "delay", "bdev_delay_delete" },
+		      { "Error", "bdev_error_delete" } };
+
+	for (size_t i = 0; product && i < ARRAY_SIZE(kinds); i++)
+		if (strcasestr(product, kinds[i].word))
+			return kinds[i].method;
+	return NULL;
+}
+
+static int
+bdev_delete(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	json_t *r = ctl_call(c, "bdev_get_bdevs",
+			     json_pack("{s:s}", "name", args[0]), NULL);
+	const char *product, *method;
+	int rc;
+
+	(void)nargs;
+	(void)opts;
+	if (!r)
+		return CTL_FAILED;
+	product = json_string_value(
+		json_object_get(json_array_get(r, 0), "product_name"));
+	method = delete_method(product);
+	if (!method) {
+		fprintf(stderr,
+			"belfryctl: block device %s is a '%s', which has no delete method\n",
+			args[0], product ? product : "?");
+		rc = CTL_FAILED;
+	} else {
+		rc = ctl_do_say(c, method, json_pack("{s:s}", "name", args[0]),
+				"Deleted block device %s.", args[0]);
+	}
+	json_decref(r);
+	return rc;
+}
+
+static int
+bdev_rescan(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	(void)nargs;
+	(void)opts;
+	return ctl_do_say(c, "bdev_aio_rescan",
+			  json_pack("{s:s}", "name", args[0]), "Rescanned %s.",
+			  args[0]);
+}
+
+static int
+bdev_resize(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	uint64_t len;
+
+	(void)nargs;
+	(void)opts;
+	if (!ctl_parse_size(args[1], "size", &len))
+		return CTL_USAGE;
+	if (!len || len % (1u << 20)) {
+		fprintf(stderr, "belfryctl: size %s is no multiple of 1M\n",
+			args[1]);
+		return CTL_USAGE;
+	}
+	return ctl_do_say(c, "bdev_null_resize",
+			  json_pack("{s:s, s:I}", "name", args[0], "new_size",
+				    (json_int_t)(len >> 20)),
+			  "Resized %s to %s.", args[0], ctl_size(len));
+}
+
+#define COMMON_OPTS                                                \
+	{ "block-size", "N", "bytes a block: 512 or 4096", NULL }, \
+	{                                                          \
+		"uuid", "UUID", "identity shown to guests", NULL   \
+	}
+
+struct ctl_cmd cmds_bdev[] = {
+	{ "bdev list",
+	  "[NAME]",
+	  "List block devices",
+	  0,
+	  1,
+	  bdev_list,
+	  { { 0 } } },
+	{ "bdev create aio",
+	  "NAME FILE",
+	  "Make a block device of a file or a disk",
+	  2,
+	  2,
+	  create_aio,
+	  { COMMON_OPTS,
+	    { "read-only", NULL, "refuse writes", NULL },
+	    { "nowait", NULL, "never let a submission block", NULL } } },
+	{ "bdev create malloc",
+	  "NAME SIZE",
+	  "Make a block device in memory",
+	  2,
+	  2,
+	  create_malloc,
+	  { COMMON_OPTS } },
+	{ "bdev create null",
+	  "NAME SIZE",
+	  "Make one that drops writes, for benchmarks",
+	  2,
+	  2,
+	  create_null,
+	  { COMMON_OPTS } },
+	{ "bdev create delay",
+	  "NAME BASE",
+	  "Make one that slows another down, for tests",
+	  2,
+	  2,
+	  create_delay,
+	  { { "read", "US", "average latency added to reads", NULL },
+	    { "read-p99", "US", "99th percentile of it", NULL },
+	    { "write", "US", "average latency added to writes", NULL },
+	    { "write-p99", "US", "99th percentile of it", NULL } } },
+	{ "bdev rescan",
+	  "NAME",
+	  "Notice that a file or disk changed its size",
+	  1,
+	  1,
+	  bdev_rescan,
+	  { { 0 } } },
+	{ "bdev resize",
+	  "NAME SIZE",
+	  "Resize a null device",
+	  2,
+	  2,
+	  bdev_resize,
+	  { { 0 } } },
+	{ "bdev delete",
+	  "NAME",
+	  "Delete one; its namespaces are hot-removed",
+	  1,
+	  1,
+	  bdev_delete,
+	  { { 0 } } },
+	{ 0 },
+};

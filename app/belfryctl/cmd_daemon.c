@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * belfryctl save, load, rpc, and what concerns the daemon itself.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ctl.h"
+
+/* The whole configuration, in the form that belfryd -c and 'load' take; NULL after a message. */
+static json_t *
+get_config(struct ctl *c)
+{
+	json_t *names = ctl_call(c, "framework_get_subsystems", NULL, NULL),
+	       *name;
+	json_t *all = names ? json_array() : NULL;
+	size_t i;
+
+	json_array_foreach(names, i, name) {
+		const char *s =
+			json_string_value(json_object_get(name, "subsystem"));
+		json_t *cfg = ctl_call(c, "framework_get_config",
+				       json_pack("{s:s}", "name", s), NULL);
+
+		if (!cfg) {
+			json_decref(all);
+			json_decref(names);
+			return NULL;
+		}
+		json_array_append_new(all, json_pack("{s:s, s:o}", "subsystem",
+						     s, "config", cfg));
+	}
+	json_decref(names);
+	return all ? json_pack("{s:o}", "subsystems", all) : NULL;
+}
+
+/* Written beside and renamed: a full disk leaves the old file as it was. */
+static int
+write_file(const json_t *v, const char *path)
+{
+	char *tmp = NULL;
+	FILE *f;
+	int rc = CTL_FAILED;
+
+	if (asprintf(&tmp, "%s.tmp", path) < 0)
+		return CTL_FAILED;
+	f = fopen(tmp, "w");
+	if (f && !json_dumpf(v, f, JSON_INDENT(2)) && fputc('\n', f) != EOF &&
+	    !fflush(f) && !fsync(fileno(f))) {
+		fclose(f);
+		f = NULL;
+		if (!rename(tmp, path))
+			rc = CTL_OK;
+	}
+	if (rc) {
+		fprintf(stderr, "belfryctl: cannot write %s: %s\n", path,
+			strerror(errno));
+		if (f)
+			fclose(f);
+		unlink(tmp);
+	}
+	free(tmp);
+	return rc;
+}
+
+static int
+save(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	json_t *cfg = get_config(c);
+	int rc = CTL_OK;
+
+	(void)opts;
+	if (!cfg)
+		return CTL_FAILED;
+	if (nargs && strcmp(args[0], "-"))
+		rc = write_file(cfg, args[0]);
+	else
+		ctl_print_json(cfg);
+	json_decref(cfg);
+	return rc;
+}
+
+static int
+load_entries(struct ctl *c, const char *file, const char *subsystem,
+	     json_t *config, size_t *done)
+{
+	json_t *e;
+	size_t i;
+
+	json_array_foreach(config, i, e) {
+		const char *method =
+			json_string_value(json_object_get(e, "method"));
+		json_t *params = json_object_get(e, "params"), *error, *r;
+
+		if (!method) {
+			fprintf(stderr,
+				"belfryctl: %s: subsystem %s, entry %zu has no method\n",
+				file, subsystem, i);
+			return CTL_FAILED;
+		}
+		r = ctl_call(c, method, json_incref(params), &error);
+		if (!r) {
+			fprintf(stderr,
+				"belfryctl: %s: subsystem %s, entry %zu, %s: %s\n",
+				file, subsystem, i, method,
+				json_string_value(
+					json_object_get(error, "message"))
+					? json_string_value(json_object_get(
+						  error, "message"))
+					: "no answer");
+			json_decref(error);
+			return CTL_FAILED;
+		}
+		json_decref(r);
+		(*done)++;
+	}
+	return CTL_OK;
+}
+
+static int
+load(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	json_error_t jerr;
+	json_t *cfg, *s, *subsystems;
+	size_t i, done = 0;
+	int rc = CTL_OK;
+
+	(void)nargs;
+	(void)opts;
+	cfg = strcmp(args[0], "-") ? json_load_file(args[0], 0, &jerr)
+				   : json_loadf(stdin, 0, &jerr);
+	if (!cfg) {
+		fprintf(stderr, "belfryctl: %s: line %d: %s\n", args[0],
+			jerr.line, jerr.text);
+		return CTL_FAILED;
+	}
+	subsystems = json_object_get(cfg, "subsystems");
+	if (!json_is_array(subsystems)) {
+		fprintf(stderr,
+			"belfryctl: %s: no \"subsystems\" array; 'belfryctl save' shows the form\n",
+			args[0]);
+		rc = CTL_FAILED;
+	}
+	json_array_foreach(subsystems, i, s) {
+		const char *name =
+			json_string_value(json_object_get(s, "subsystem"));
+
+		if (rc == CTL_OK)
+			rc = load_entries(c, args[0], name ? name : "?",
+					  json_object_get(s, "config"), &done);
+	}
+	if (!c->json)
+		fprintf(rc ? stderr : stdout, "%zu entries loaded%s.\n", done,
+			rc ? ", then stopped" : "");
+	json_decref(cfg);
+	return rc;
+}
+
+static int
+rpc(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	json_t *params = NULL, *error, *r;
+	json_error_t jerr;
+
+	(void)opts;
+	if (nargs > 1) {
+		params = strcmp(args[1], "-") ? json_loads(args[1], 0, &jerr)
+					      : json_loadf(stdin, 0, &jerr);
+		if (!params) {
+			fprintf(stderr, "belfryctl: params: column %d: %s\n",
+				jerr.column, jerr.text);
+			return CTL_USAGE;
+		}
+	}
+	r = ctl_call(c, args[0], params, &error);
+	if (r) {
+		ctl_print_json(r);
+	} else if (error) {
+		json_dumpf(error, stderr, JSON_INDENT(2) | JSON_ENCODE_ANY);
+		fputc('\n', stderr);
+		json_decref(error);
+	}
+	json_decref(r);
+	return r ? CTL_OK : CTL_FAILED;
+}
+
+static int
+version(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	json_t *r = ctl_call(c, "spdk_get_version", NULL, NULL);
+
+	(void)args;
+	(void)nargs;
+	(void)opts;
+	if (!r)
+		return CTL_FAILED;
+	if (c->json)
+		ctl_print_json(r);
+	else
+		printf("%s\n",
+		       json_string_value(json_object_get(r, "version")));
+	json_decref(r);
+	return CTL_OK;
+}
+
+static int
+methods(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	json_t *r = ctl_call(c, "rpc_get_methods", NULL, NULL), *m;
+	size_t i;
+
+	(void)args;
+	(void)nargs;
+	(void)opts;
+	if (!r)
+		return CTL_FAILED;
+	if (c->json)
+		ctl_print_json(r);
+	else
+		json_array_foreach(r, i, m)
+			printf("%s\n", json_string_value(m));
+	json_decref(r);
+	return CTL_OK;
+}
+
+static int
+log_level(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	(void)nargs;
+	(void)opts;
+	return ctl_do_say(c, "log_set_level",
+			  json_pack("{s:s}", "level", args[0]),
+			  "Log level is now %s.", args[0]);
+}
+
+static int
+stop(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	(void)args;
+	(void)nargs;
+	(void)opts;
+	return ctl_do_say(c, "spdk_kill_instance",
+			  json_pack("{s:s}", "sig_name", "SIGTERM"),
+			  "belfryd is stopping.");
+}
+
+struct ctl_cmd cmds_daemon[] = {
+	{ "save",
+	  "[FILE]",
+	  "Write the configuration (to stdout, or FILE)",
+	  0,
+	  1,
+	  save,
+	  { { 0 } } },
+	{ "load", "FILE", "Apply a saved configuration", 1, 1, load, { { 0 } } },
+	{ "rpc",
+	  "METHOD [JSON]",
+	  "Call any method ('-' reads params from stdin)",
+	  1,
+	  2,
+	  rpc,
+	  { { 0 } } },
+	{ "methods", "", "List the daemon's methods", 0, 0, methods, { { 0 } } },
+	{ "log-level",
+	  "LEVEL",
+	  "ERROR, WARNING, NOTICE, INFO or DEBUG",
+	  1,
+	  1,
+	  log_level,
+	  { { 0 } } },
+	{ "version", "", "The daemon's version", 0, 0, version, { { 0 } } },
+	{ "stop", "", "Stop the daemon cleanly", 0, 0, stop, { { 0 } } },
+	{ 0 },
+};

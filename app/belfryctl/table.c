@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What belfryctl prints: aligned tables, sizes, JSON; and the parsing of sizes that it reads.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctl.h"
+
+#define MAX_COLUMNS 16
+
+struct table {
+	unsigned columns;
+	bool right[MAX_COLUMNS];
+	size_t width[MAX_COLUMNS];
+	char ***rows;
+	size_t nrows;
+};
+
+static void *
+must(void *p)
+{
+	if (!p) {
+		fprintf(stderr, "belfryctl: out of memory\n");
+		exit(CTL_FAILED);
+	}
+	return p;
+}
+
+static void
+add_row(struct table *t, char **cells)
+{
+	t->rows = must(realloc(t->rows, (t->nrows + 1) * sizeof(*t->rows)));
+	t->rows[t->nrows++] = cells;
+	for (unsigned i = 0; i < t->columns; i++)
+		t->width[i] = MAX(t->width[i], strlen(cells[i]));
+}
+
+struct table *
+table_new(const char *headers)
+{
+	struct table *t = must(calloc(1, sizeof(*t)));
+	char **cells = must(calloc(MAX_COLUMNS, sizeof(*cells)));
+	char *copy = must(strdup(headers)), *save = NULL;
+
+	for (char *h = strtok_r(copy, ",", &save);
+	     h && t->columns < MAX_COLUMNS; h = strtok_r(NULL, ",", &save)) {
+		size_t len = strlen(h);
+
+		if (len && h[len - 1] == '>') {
+			t->right[t->columns] = true;
+			h[len - 1] = 0;
+		}
+		cells[t->columns++] = must(strdup(h));
+	}
+	free(copy);
+	add_row(t, cells);
+	return t;
+}
+
+void
+table_row(struct table *t, const char *first, ...)
+{
+	char **cells = must(calloc(MAX_COLUMNS, sizeof(*cells)));
+	const char *s = first;
+	va_list ap;
+
+	va_start(ap, first);
+	for (unsigned i = 0; i < t->columns; i++) {
+		cells[i] = must(strdup(s ? s : "-"));
+		if (s)
+			s = va_arg(ap, const char *);
+	}
+	va_end(ap);
+	add_row(t, cells);
+}
+
+void
+table_print(struct table *t, FILE *out)
+{
+	for (size_t r = 0; r < t->nrows; r++) {
+		for (unsigned i = 0; i < t->columns; i++) {
+			bool last = i + 1 == t->columns;
+			int w = (int)t->width[i];
+
+			if (t->right[i])
+				fprintf(out, "%*s%s", w, t->rows[r][i],
+					last ? "\n" : "  ");
+			else
+				fprintf(out, "%-*s%s", last ? 0 : w,
+					t->rows[r][i], last ? "\n" : "  ");
+			free(t->rows[r][i]);
+		}
+		free(t->rows[r]);
+	}
+	free(t->rows);
+	free(t);
+}
+
+const char *
+ctl_fmt(const char *fmt, ...)
+{
+	static char bufs[24][256];
+	static unsigned next;
+	char *buf = bufs[next++ % ARRAY_SIZE(bufs)];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(buf, sizeof(bufs[0]), fmt, ap);
+	va_end(ap);
+	return buf;
+}
+
+const char *
+ctl_size(uint64_t bytes)
+{
+	static const char *const unit[] = { "B",   "KiB", "MiB",
+					    "GiB", "TiB", "PiB" };
+	double v = (double)bytes;
+	unsigned u = 0;
+
+	while (v >= 1024 && u + 1 < ARRAY_SIZE(unit)) {
+		v /= 1024;
+		u++;
+	}
+	return ctl_fmt(v == (double)(uint64_t)v ? "%.0f %s" : "%.1f %s", v,
+		       unit[u]);
+}
+
+void
+ctl_print_json(const json_t *v)
+{
+	json_dumpf(v, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+	putchar('\n');
+}
+
+bool
+ctl_parse_size(const char *s, const char *what, uint64_t *out)
+{
+	static const char units[] = "kmgtp";
+	char *end;
+	uint64_t v;
+	const char *u;
+
+	errno = 0;
+	v = strtoull(s, &end, 0);
+	if (end == s || *s == '-' || errno)
+		goto bad;
+	u = *end ? strchr(units, *end | 0x20) : NULL;
+	if (u) {
+		unsigned shift = 10 * (unsigned)(u - units + 1);
+
+		if (v > UINT64_MAX >> shift)
+			goto bad;
+		v <<= shift;
+		end++;
+		if (*end == 'i')
+			end++;
+	}
+	if (*end == 'B' || *end == 'b')
+		end++;
+	if (*end)
+		goto bad;
+	*out = v;
+	return true;
+bad:
+	fprintf(stderr,
+		"belfryctl: %s '%s' is not a size; write bytes or 64K, 512M, 10G, 1T\n",
+		what, s);
+	return false;
+}
+
+bool
+ctl_parse_u32(const char *s, const char *what, uint32_t *out)
+{
+	uint64_t v;
+
+	if (util_parse_u64(s, &v) || v > UINT32_MAX) {
+		fprintf(stderr,
+			"belfryctl: %s '%s' is not a number from 0 to %u\n",
+			what, s, UINT32_MAX);
+		return false;
+	}
+	*out = (uint32_t)v;
+	return true;
+}
