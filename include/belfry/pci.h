@@ -36,12 +36,10 @@ struct pci_dev {
 
 /* What a config write asks of the owner; bits. */
 enum pci_event {
-	PCI_EVENT_FLR = 1, /* function level reset was initiated */
-	PCI_EVENT_INTX =
-		2, /* Interrupt Disable changed: ask pci_intx_disabled() */
-	PCI_EVENT_POWER =
-		4, /* D-state changed: ask pci_d3hot(). D3hot -> D0 keeps everything (No_Soft_Reset is set) */
-	PCI_EVENT_MSIX = 8, /* MSI-X enable or function mask changed */
+	PCI_EVENT_FLR = 1,   /* function level reset was initiated */
+	PCI_EVENT_INTX = 2,  /* Interrupt Disable: pci_intx_disabled() */
+	PCI_EVENT_POWER = 4, /* D-state, see pci_d3hot(); nothing is lost */
+	PCI_EVENT_MSIX = 8,  /* MSI-X enable or function mask */
 };
 
 /* @vectors 1..2048; @bar0_len a power of two >= 16 KiB (64-bit BAR0/1). */
