@@ -1,0 +1,146 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# All of Belfry's tests, on a machine with nothing but Debian 12 or 13:
+#   test.sh [--no-setup] [STEP...]
+# Without STEPs all run, in this order (a STEP may need one before it):
+#   gcc     build with gcc -Werror; unit and wire tests
+#   asan    build with clang -Werror, ASan and UBSan; unit and wire tests
+#   tsan    build with gcc and TSan; the unit tests of what threads share
+#   clang   build with clang -Werror
+#   fuzz    every fuzzer for FUZZ_TIME (20) seconds
+#   lint    scripts/check.sh, shellcheck
+#   install make install and uninstall into a scratch directory
+#   guest   a Linux guest in QEMU
+# The last line adds up all steps: N passed, N failed.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+
+all_steps='gcc asan tsan clang lint install fuzz guest'
+tree=${BELFRY_TEST_BUILD:-build}
+setup=yes
+steps=
+for arg; do
+	case $arg in
+	--no-setup) setup=no ;;
+	-h | --help)
+		sed -n '3,/^set -u/{/^set -u/d;s/^# \{0,1\}//;p}' "$0"
+		exit 0
+		;;
+	*)
+		case " $all_steps " in
+		*" $arg "*) steps="$steps $arg" ;;
+		*)
+			echo "test.sh: no step '$arg'; the steps are: $all_steps" >&2
+			exit 2
+			;;
+		esac
+		;;
+	esac
+done
+steps=${steps:-$all_steps}
+
+total_passed=0 total_failed=0 total_skipped=0
+summary=
+mkdir -p "$tree" || exit 2
+
+# run NAME COMMAND...: shows its output; adds the last "N passed, N failed" that
+# it printed, or one pass or failure by its exit code where there is none.
+run() {
+	local name=$1 log=$tree/test-$1.log code line p f s start=$SECONDS
+	shift
+	echo "== $name: $*"
+	"$@" 2>&1 </dev/null | tee "$log"
+	code=${PIPESTATUS[0]}
+	line=$(grep -E '(^|: )[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
+	p=$(sed -nE 's/.*(^|[^0-9])([0-9]+) passed.*/\2/p' <<<"$line")
+	f=$(sed -nE 's/.*(^|[^0-9])([0-9]+) failed.*/\2/p' <<<"$line")
+	s=$(sed -nE 's/.*(^|[^0-9])([0-9]+) skipped.*/\2/p' <<<"$line")
+	p=${p:-0} f=${f:-0} s=${s:-0}
+	if [ "$code" -ne 0 ] && [ "$f" -eq 0 ]; then
+		f=1
+	elif [ "$code" -eq 0 ] && [ $((p + f + s)) -eq 0 ]; then
+		p=1
+	fi
+	total_passed=$((total_passed + p))
+	total_failed=$((total_failed + f))
+	total_skipped=$((total_skipped + s))
+	summary+=$(printf '%-14s %5d passed %4d failed %4d skipped %5d s' \
+		"$name" "$p" "$f" "$s" $((SECONDS - start)))$'\n'
+	[ "$f" -eq 0 ]
+}
+
+make_in() { # TREE TARGET...
+	local b=$tree/$1
+	shift
+	make -s -j"$(nproc)" B="$b" "$@"
+}
+
+configure() { # TREE OPTIONS...
+	local b=$1
+	shift
+	./configure --build="$tree/$b" --werror "$@" >/dev/null &&
+		make_in "$b" all
+}
+
+step_gcc() {
+	run gcc configure gcc --cc=gcc &&
+		run gcc-unit make_in gcc check
+	run gcc-wire make_in gcc wire
+}
+
+step_asan() {
+	run asan configure asan --cc=clang --sanitize=address,undefined &&
+		run asan-unit make_in asan check
+	run asan-wire make_in asan wire
+}
+
+step_tsan() {
+	run tsan configure tsan --cc=gcc --sanitize=thread &&
+		run tsan-unit make_in tsan check UNIT="$(printf "$tree/tsan/test/unit/%s " util reactor irq)"
+}
+
+step_clang() {
+	run clang configure clang --cc=clang
+}
+
+step_fuzz() {
+	[ -f "$tree/clang/config.mk" ] ||
+		./configure --build="$tree/clang" --cc=clang --werror >/dev/null
+	run fuzz make_in clang fuzz FUZZ_TIME="${FUZZ_TIME:-20}"
+}
+
+step_lint() {
+	run lint make_in gcc lint
+}
+
+install_uninstall() {
+	local dir left
+	dir=$(mktemp -d) || return 1
+	make_in gcc install DESTDIR="$dir" >/dev/null &&
+		"$dir/usr/local/bin/belfryd" --version &&
+		"$dir/usr/local/bin/belfryctl" --version &&
+		make_in gcc uninstall DESTDIR="$dir" >/dev/null || return 1
+	left=$(find "$dir" -type f)
+	rm -rf "$dir"
+	[ -z "$left" ] || { echo "uninstall left: $left"; return 1; }
+}
+
+step_install() {
+	run install install_uninstall
+}
+
+step_guest() {
+	run guest make_in gcc guest
+}
+
+if [ $setup = yes ]; then
+	scripts/setup.sh --test || exit 1
+fi
+for step in $steps; do
+	"step_$step"
+done
+echo
+printf '%s' "$summary"
+echo "$total_passed passed, $total_failed failed, $total_skipped skipped"
+[ "$total_failed" -eq 0 ] && [ "$total_passed" -gt 0 ]
