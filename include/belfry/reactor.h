@@ -98,6 +98,7 @@ struct reactor_fd {
 	uint32_t events;	/* EPOLLIN | ... */
 	void (*ready)(struct reactor_fd *f, uint32_t events);
 	struct reactor *reactor; /* NULL: not added; del is harmless */
+	struct list node;	/* the owner's, to keep its descriptors in a list */
 };
 int reactor_fd_add(struct reactor *r, struct reactor_fd *f);
 int reactor_fd_mod(struct reactor_fd *f, uint32_t events);
