@@ -19,91 +19,148 @@
 /* Status field without phase: SC 7:0, SCT 10:8, MORE 13, DNR 14 (NVME_SC_DNR). 0 is success. */
 typedef uint16_t nvme_status_t;
 #define NVME_OK ((nvme_status_t)0)
-/* Not a status: the handler will call req_complete() later. */
+/* Not a status: req_complete() comes later, or the request is run again from its start (req_map, req_to_host). */
 #define NVME_PENDING ((nvme_status_t)0xffff)
 #define NVME_DNR(sc) ((nvme_status_t)((sc) | NVME_SC_DNR))
+/* Status code types 1 and 2: libnvme's NVME_SC_* of those come without their type. */
+#define NVME_CMD_SC(sc) ((nvme_status_t)(NVME_SCT_CMD_SPECIFIC << 8 | (sc)))
+#define NVME_MEDIA_SC(sc) ((nvme_status_t)(NVME_SCT_MEDIA << 8 | (sc)))
 
 #define REQ_INLINE_IOV 4
-#define REQ_MAX_IOV 257	/* 1 MiB in 4 KiB pages, unaligned */
+#define REQ_MAX_IOV 257 /* 1 MiB in 4 KiB pages, unaligned */
+
+/*
+ * Limits that Identify announces and io.c enforces. MDTS, VSL and WZSL are all the same: ctrl->cfg.max_io_size, in
+ * Identify as NVME_MDTS(ctrl). DMRSL and DMSL: no limit. SGLS: supported, byte aligned (1:0 = 01b), bit bucket (16),
+ * longer than the transfer allowed (18). VWC: present, 2:1 = 11b (Flush takes NSID FFFFFFFFh).
+ */
+#define NVME_MDTS(ctrl) ((uint8_t)(ilog2((ctrl)->cfg.max_io_size) - 12))
+#define NVME_VSL(ctrl) NVME_MDTS(ctrl)
+#define NVME_WZSL(ctrl) NVME_MDTS(ctrl)
+#define NVME_DMRL 0 /* 256 ranges need no limit: 0 says none */
+#define NVME_DMRSL 0
+#define NVME_DMSL 0
+#define NVME_SGLS (1u | 1u << 16 | 1u << 18)
+#define NVME_VWC_FLAGS (1u | 3u << 1)
 
 /* ---- requests (req.c) ---- */
 struct nvme_req {
-	/* first line: what every command touches */
+	/* what every command touches */
 	struct nvme_sq *sq;
-	struct nvme_req *next;		/* free list; held-completions list of a paused CQ */
+	struct nvme_req *next; /* held-completions list of a paused CQ */
 	struct nvme_nsref *ns;
-	struct iovec *iov;		/* inline_iov, or from the core's pool of long ones */
+	struct iovec *iov; /* inline_iov, or from the core's pool of long ones */
 	uint16_t iovcnt;
 	uint16_t cid;
 	nvme_status_t status;
-	uint8_t flags;
-	uint8_t unmaps;			/* unmaps that wait for this request */
-	uint32_t dw0, dw1;		/* of the completion */
-	struct nvme_sqe sqe;		/* the private copy */
+	uint8_t flags;	     /* REQ_* */
+	uint8_t unmaps;	     /* not 0: some unmap waits for this request */
+	uint32_t seq;	     /* group->seq when the data pointer was mapped */
+	uint32_t dw0, dw1;   /* of the completion */
+	struct list node;    /* sq->inflight */
+	struct nvme_sqe sqe; /* the private copy */
 	struct iovec inline_iov[REQ_INLINE_IOV];
-	struct list node;		/* sq->inflight */
 	struct bdev_io io;
-	void *buf;			/* bounce or scratch (compare, verify, admin data, DSM ranges); freed with the request */
+	void *buf; /* scratch (compare, verify, admin data, DSM ranges); freed with the request */
 	uint32_t buf_len;
-	uint32_t step;			/* of a multi-step handler (DSM ranges) */
-	void (*abort)(struct nvme_req *req);	/* may be asked to end early (AER, waits); NULL: cannot */
-	uint64_t deadline;		/* of a wait for memory that was just unmapped */
-	struct list wait;		/* ctrl's list of requests that wait for memory */
+	uint32_t step; /* of a multi-step handler (DSM ranges, broadcast flush) */
+	uint64_t done_len; /* likewise, in bytes (compare, verify) */
+	/*
+	 * Set by a handler that returned NVME_PENDING and holds the request without I/O (AER): end it early, by
+	 * req_complete(NVME_SC_ABORT_REQ), exactly once. For Abort and for every reset. NULL: it ends by itself.
+	 */
+	void (*abort)(struct nvme_req *req);
+	uint64_t deadline; /* of a wait for memory that was just unmapped; 0: has not waited */
+	struct list wait; /* ctrl->mem_waits, ctrl->buf_waits */
 };
+#define REQ_BUF_IO 1u /* buf counts against the controller's budget */
+#define REQ_NO_LOG \
+	2u /* a failure is no error-log entry (AER ended by a reset) */
 
 /* ---- queues (sq.c, cq.c) ---- */
 struct nvme_ring {
-	void **page;		/* host address of each 4 KiB page; NULL: unmapped, the queue is paused */
+	void **page; /* host address of each 4 KiB page; NULL: unmapped, the queue is paused */
 	iova_t iova;
 	uint32_t npages;
-	uint32_t missing;	/* pages that are NULL */
-	bool contiguous_host;	/* page[0] + offset reaches all */
+	uint32_t missing; /* pages that are NULL */
+	uint32_t prot;
+	struct ioas_hit hit;
 };
 
 struct nvme_cq {
-	struct nvme_group *group;
-	struct nvme_ring ring;
+	/* first line: posting */
+	void **page; /* ring.page */
+	uint32_t depth, tail;
+	uint32_t head; /* last value of the doorbell that was checked */
+	uint32_t busy; /* slots promised to requests in flight */
 	volatile uint32_t *head_db;
-	uint32_t depth, tail, head;	/* head: last value of the doorbell that was checked */
-	uint32_t busy;			/* slots promised to requests in flight */
 	uint16_t cqid, iv;
+	uint8_t hold; /* CQ_HOLD_*: completions are not posted */
 	bool phase, ien, irq_pending;
-	struct list dirty;		/* group->dirty_cqs when irq_pending */
-	struct nvme_req *held_head, *held_tail;	/* completions that wait for the ring's memory */
-	uint16_t sq_count;		/* SQs that post here */
-	volatile uint32_t *shadow_db, *event_idx;	/* Doorbell Buffer Config; NULL: none */
+	struct list dirty; /* core->dirty when irq_pending */
+	struct nvme_group *group;
+	uint32_t unsignalled; /* entries since the last interrupt */
+	uint32_t bad_head; /* the invalid doorbell value that was reported; ~0: none */
+	uint64_t irq_deadline; /* coalescing */
+	struct nvme_ring ring;
+	struct nvme_req *held_head,
+		*held_tail; /* completions that wait for the ring's memory */
+	uint16_t sq_count;  /* SQs that post here */
+	volatile uint32_t *shadow_db,
+		*event_idx; /* Doorbell Buffer Config; NULL: none */
 };
+_Static_assert(offsetof(struct nvme_cq, dirty) + sizeof(struct list) <= 64,
+	       "CQ: one line to post");
+#define CQ_HOLD_RING 1u /* ring memory is gone: keep them */
+#define CQ_HOLD_MUTE 2u /* draining or failed: forget them */
 
 struct nvme_sq {
-	struct nvme_group *group;
+	/* first line: looking for work */
+	struct list node; /* core->hot or core->cold */
+	volatile uint32_t
+		*tail_db; /* where the tail is read: doorbell page or shadow */
+	uint32_t head, depth;
+	void **page; /* ring.page */
 	struct nvme_cq *cq;
-	struct nvme_ring ring;
-	volatile uint32_t *tail_db;
-	uint32_t depth, head;
-	uint16_t sqid;
-	uint8_t state;			/* enum sq_state */
+	struct nvme_group *group;
+	uint8_t stop; /* SQ_STOP_*: not 0: not fetched */
 	uint8_t prio;
-	uint32_t inflight_n;
-	struct ioas_hit hit;		/* data pointers' last extent */
-	struct list inflight;		/* reqs; scanned on unmap, abort, delete */
-	struct list node;		/* group->sqs */
+	uint16_t sqid;
+	uint32_t idle;		   /* rounds without work */
+	uint32_t inflight_n;	   /* requests, held completions included */
+	uint32_t tail;		   /* last valid value seen */
+	struct list inflight;	   /* reqs; scanned on unmap, abort, delete */
+	struct ioas_hit hit;	   /* data pointers' last extent */
+	volatile uint32_t *reg_db; /* the doorbell page's entry, always */
 	volatile uint32_t *shadow_db, *event_idx;
-	struct nvme_req *delete_req;	/* Delete I/O SQ that waits for the queue to drain */
+	uint32_t bad_tail; /* the invalid doorbell value that was reported; ~0: none */
+	uint32_t shadow_first; /* admin: the shadow entry when it was configured */
+	bool cold;
+	struct nvme_ring ring;
+	struct nvme_req *
+		delete_req; /* Delete I/O SQ that waits for the queue to drain */
 };
-enum sq_state { SQ_RUN, SQ_PAUSED /* ring or CQ ring unmapped */, SQ_DELETING };
+_Static_assert(offsetof(struct nvme_sq, sqid) + 2 <= 64,
+	       "SQ: one line to poll");
+#define SQ_STOP_RING 1u /* ring of the SQ or of its CQ is unmapped: paused */
+#define SQ_STOP_CTRL 2u /* controller not ready */
+#define SQ_STOP_DELETE 4u
 
 /* ---- namespaces (subsys.c: the table; ns.c: the group's view of it) ---- */
-struct nvme_nsref {			/* one active namespace as a controller sees it */
+struct nvme_nsref { /* one active namespace as a controller sees it */
 	struct bdev_ch *ch;
 	uint64_t nlb;
 	uint32_t nsid;
 	uint8_t lba_shift;
 	bool read_only, removing, write_cache;
-	uint32_t inflight;		/* requests on it; removal waits for 0 */
+	uint32_t inflight; /* requests on it; removal waits for 0 */
+	uint32_t caps;	   /* BDEV_CAP_* */
+	uint64_t read_cmds, write_cmds, read_units,
+		write_units; /* SMART; units of 512 bytes */
 	struct bdev_info bdev;
-	struct nvme_ns_config cfg;	/* identifiers: effective */
-	struct bdev_desc *desc;
-	uint64_t read_cmds, write_cmds, read_units, write_units;	/* SMART */
+	struct nvme_ns_config cfg; /* identifiers: effective */
+	struct bdev_desc *desc;	   /* the subsystem's */
+	struct ns_change *change;  /* removal to acknowledge when drained */
 };
 
 /* ---- a controller's part on one reactor ---- */
@@ -111,24 +168,58 @@ struct nvme_group {
 	struct nvme_ctrl *ctrl;
 	struct nvme_core *core;
 	struct ioas_view *view;
-	struct list node;		/* core->groups */
-	struct list sqs;		/* those to poll, admin first */
-	struct list dirty_cqs;
-	uint32_t inflight;		/* requests, all queues */
-	uint32_t quota;			/* most requests of one controller from the core's pool */
-	bool run;			/* fetch at all (ready, not draining) */
-	struct nvme_nsref *ns[NVME_MAX_NS];	/* by nsid - 1 */
+	struct ioas_ctx *ioas;
+	uint32_t inflight; /* requests, all queues */
+	uint32_t quota;	   /* most requests on I/O queues at once */
+	uint32_t io_inflight;
+	uint32_t seq;	  /* counts mapped data pointers */
+	uint32_t max_len; /* bytes of one command */
+	uint32_t budget;  /* commands of one queue and round */
+	uint32_t nhot;
+	uint32_t iov_quota, iov_used;	    /* long iov arrays */
+	struct list node;		    /* core->groups */
+	struct list work;		    /* core->work: ctrl_step() is due */
+	struct nvme_nsref *ns[NVME_MAX_NS]; /* by nsid - 1 */
 };
 
+/* ---- one per reactor (poll.c) ---- */
+struct nvme_pool { /* objects of one size in slabs; memory is touched when it is first used */
+	void *free;
+	char *fresh; /* never used yet, in the newest slab */
+	uint32_t nfresh;
+	uint32_t total, pledged;
+	uint32_t obj_len;
+	struct list slabs;
+};
+struct nvme_core {
+	struct reactor_poller poller;
+	struct reactor *reactor;
+	struct list hot;   /* SQs that are looked at in every round */
+	struct list cold;  /* SQs that had no work for long: a few per round */
+	struct list dirty; /* CQs that owe an interrupt */
+	struct list work;  /* groups whose controller has a step to do */
+	struct list groups;
+	struct list intx; /* controllers whose INTx level is up */
+	uint32_t round;
+	uint32_t ncold;
+	bool scan_all; /* just woken: look at every queue */
+	struct nvme_pool reqs, iovs;
+	void *scratch; /* bit bucket */
+	struct nvme_core_stats stats;
+};
+#define CORE_SCRATCH_LEN (64u << 10)
+
 /* ---- features and events: plain data ---- */
-struct nvme_features {			/* values in effect; current == default at enable */
-	uint32_t arbitration, power, temp_over[9], temp_under[9], error_recovery, write_cache, coalescing;
+struct nvme_features { /* values in effect; current == default at enable */
+	uint32_t arbitration, power, temp_over[9], temp_under[9],
+		error_recovery, write_cache, coalescing;
 	uint32_t vector_config[NVME_MAX_IO_QUEUES + 1];
 	uint32_t write_atomicity, async_config, kato_ms, iocs_profile;
 	uint64_t timestamp_ms, timestamp_set_ns;
 	uint8_t timestamp_origin;
 	uint8_t host_behavior[512];
-	uint16_t nsqa, ncqa;		/* allocated queue counts, 0's based; 0xffff: not asked yet */
+	uint16_t nsqa,
+		ncqa; /* allocated queue counts, 0's based; 0xffff: not asked yet */
 };
 
 #define NVME_AER_MAX 4
@@ -136,75 +227,168 @@ struct nvme_features {			/* values in effect; current == default at enable */
 struct nvme_events {
 	struct nvme_req *aer[NVME_AER_MAX];
 	unsigned aers;
-	struct { uint8_t type, info, log; } queue[NVME_EVENTS_MAX];
+	struct {
+		uint8_t type, info, log;
+	} queue[NVME_EVENTS_MAX];
 	unsigned queued;
-	uint32_t masked_types;		/* reported, log not read yet (NVMe 2.0 §5.2) */
+	uint32_t masked_types; /* reported, log not read yet (NVMe 2.0 §5.2) */
 };
 
 #define NVME_ERRLOG_ENTRIES 64
 
-enum ctrl_state { CTRL_DISABLED, CTRL_READY, CTRL_DRAINING, CTRL_SHUTDOWN, CTRL_FAILED };
+enum ctrl_state {
+	CTRL_DISABLED,
+	CTRL_READY,
+	CTRL_DRAINING,
+	CTRL_SHUTDOWN,
+	CTRL_FAILED
+};
 
 struct nvme_ctrl {
-	struct nvme_group group;	/* first: hot */
+	struct nvme_group group; /* first: hot */
 	struct nvme_ctrl_config cfg;
-	struct nvme_subsys *subsys;	/* identity only; immutable after creation */
+	struct nvme_subsys *subsys; /* identity only; immutable after creation */
 	uint16_t cntlid;
 	enum ctrl_state state;
 	/* registers; NVMe 2.0 §3.1.3 */
 	uint64_t cap, asq, acq;
 	uint32_t vs, cc, csts, aqa, intms, nssr;
-	volatile uint32_t *db;		/* the doorbell page, ours */
+	volatile uint32_t *db; /* the doorbell page, ours */
 	int db_fd;
 	struct nvme_sq *sqs[NVME_MAX_IO_QUEUES + 1];
 	struct nvme_cq *cqs[NVME_MAX_IO_QUEUES + 1];
 	struct nvme_features feat;
 	struct nvme_events events;
+	/* SMART counters of namespaces that are gone */
+	uint64_t past_read_cmds, past_write_cmds, past_read_units,
+		past_write_units;
 	/* log pages */
 	struct nvme_error_log_page errlog[NVME_ERRLOG_ENTRIES];
 	uint64_t error_count;
 	uint32_t changed_ns[1024];
-	unsigned changed_ns_n;		/* 1025: more than fit */
-	uint64_t ctrl_busy_ns, power_on_ns, unsafe_shutdowns, power_cycles, media_errors;
+	unsigned changed_ns_n; /* 1025: more than fit */
+	uint64_t ctrl_busy_ns, power_on_ns, unsafe_shutdowns, power_cycles,
+		media_errors;
 	uint8_t critical_warning;
 	/* Doorbell Buffer Config */
 	iova_t shadow_iova, event_iova;
-	volatile uint32_t *shadow, *event;	/* host; NULL: none or unmapped */
-	uint16_t coalesce_thr, coalesce_us;
+	volatile uint32_t *shadow, *event; /* host; NULL: none or unmapped */
 	bool intx_level, intx_disabled;
-	bool map_lost;			/* some queue is paused: since when */
-	uint64_t map_lost_since;
-	struct list mem_waits;		/* requests that wait for memory to come back */
+	bool map_lost; /* some queue is paused */
+	uint64_t map_lost_since; /* when work was first seen to wait for it; 0: none waits */
+	struct list intx_node; /* core->intx */
+	uint32_t iv_round[NVME_MAX_IO_QUEUES +
+			  1];  /* core->round of the vector's last interrupt */
+	struct list mem_waits; /* requests that wait for memory to come back */
+	struct list
+		buf_waits; /* requests that wait for scratch or long iov arrays */
+	uint32_t buf_used;  /* bytes of scratch of I/O commands */
+	struct list unmaps; /* struct unmap_wait (map.c) */
 	struct ioas_listener listener;
-	struct reactor_timer timer;	/* slow work: paused queues, keep alive, waits, doorbell scan */
-	uint64_t keep_alive_deadline;
-	void *priv;			/* ctrl.c's: drain, reset, destroy bookkeeping */
+	struct reactor_timer
+		timer; /* slow work: paused queues, keep alive, waits, doorbell scan */
+	uint64_t keep_alive_deadline; /* 0: not armed */
+	uint64_t scan_at;	      /* next look at unused doorbells */
+	/* drain (teardown.c) */
+	uint8_t drain;	   /* DRAIN_*: why */
+	bool enable_again; /* CC.EN was set while draining */
+	bool failed_for_good, failed_told;
+	bool attached;	     /* known to the subsystem */
+	uint8_t shutdown;    /* SHUT_* */
+	uint32_t flush_nsid; /* shutdown: the next namespace to flush */
+	bool flushing;
+	struct bdev_io flush_io;
+	struct list resets; /* struct reset_wait: who asked */
+	void (*destroyed)(void *arg);
+	void *destroyed_arg;
+	struct ctrl_link *link; /* to the control reactor (subsys.c) */
 };
+#define DRAIN_RESET 1u	  /* CC.EN 1 -> 0 */
+#define DRAIN_FUNCTION 2u /* FLR, DEVICE_RESET */
+#define DRAIN_SUBSYS 4u	  /* NSSR */
+#define DRAIN_DESTROY 8u
+enum { SHUT_NONE, SHUT_WAIT, SHUT_FLUSH, SHUT_DONE };
 
 /* ---- who offers what ---- */
 /* status.c */
 nvme_status_t nvme_status_of(int err, uint8_t bdev_op);
 
 /* req.c. A handler returns a status, or NVME_PENDING and later calls req_complete. */
-struct nvme_req *req_get(struct nvme_sq *sq);	/* NULL: pool or quota exhausted; leave it in the SQ */
-void req_start(struct nvme_req *req);		/* dispatch by queue: admin.c or io.c */
+struct nvme_req *
+req_get(struct nvme_sq
+		*sq); /* NULL: pool or quota exhausted; leave it in the SQ */
+void req_start(struct nvme_req *req); /* dispatch by queue: admin.c or io.c */
 void req_complete(struct nvme_req *req, nvme_status_t status);
-void *req_buf(struct nvme_req *req, uint32_t len);	/* zeroed scratch, freed with the request; NULL: no memory */
-/* Map the data pointer: fills req->iov for exactly @len bytes. @prot as seen by the device: IOAS_WRITE for transfers to the host. */
+void
+req_free(struct nvme_req *req); /* posted or forgotten; cq.c and teardown.c */
+void
+req_drop(struct nvme_req *req); /* end without a completion entry (drain) */
+void *
+req_buf(struct nvme_req *req,
+	uint32_t len); /* zeroed scratch, freed with the request; NULL: no memory */
+/* The same within the controller's budget for I/O commands: NVME_PENDING: waits, the request is run again. */
+nvme_status_t req_io_buf(struct nvme_req *req, uint32_t len);
+/*
+ * The four below may answer NVME_PENDING: the memory was unmapped a moment ago; the request waits and is then run again from
+ * its start (its handler is called anew). So: no lasting side effect before them, and hand a PENDING on as it is.
+ *
+ * Map the data pointer: fills req->iov for exactly @len bytes. @prot as seen by the device: IOAS_WRITE for transfers to the host.
+ */
 nvme_status_t req_map(struct nvme_req *req, uint32_t len, uint32_t prot);
 /* Copy between @buf and the command's data pointer (admin data, ranges). At most @len bytes; shorter transfers are the caller's. */
 nvme_status_t req_to_host(struct nvme_req *req, const void *buf, uint32_t len);
 nvme_status_t req_from_host(struct nvme_req *req, void *buf, uint32_t len);
+/* [iova, iova + len) cannot be used: wait if it went just now, else Data Transfer Error. */
+nvme_status_t req_bad_memory(struct nvme_req *req, iova_t iova, uint64_t len);
+/* A longer iov array; NVME_PENDING: none is free, the request waits. */
+nvme_status_t req_long_iov(struct nvme_req *req);
+void req_retry(struct list *waits); /* run again those that wait on it now */
+/* Copy between the request's iov, from byte @off of it, and @buf. */
+void iov_read(const struct iovec *iov, unsigned cnt, uint64_t off, void *buf,
+	      uint32_t len);
+void iov_write(const struct iovec *iov, unsigned cnt, uint64_t off,
+	       const void *buf, uint32_t len);
 
-/* prp.c, sgl.c: data pointer -> iovec. */
-nvme_status_t prp_map(struct nvme_group *g, struct nvme_sq *sq, uint64_t prp1, uint64_t prp2, uint32_t len, uint32_t prot, struct nvme_req *req);
-nvme_status_t sgl_map(struct nvme_group *g, struct nvme_sq *sq, const struct nvme_sgl *sgl, uint32_t len, uint32_t prot, struct nvme_req *req);
+/* mem.c: pools of a core */
+void pool_init(struct nvme_pool *p, uint32_t obj_len);
+void pool_fini(struct nvme_pool *p);
+/* Promise @n more (or, negative, fewer) objects; -ENOMEM. */
+int pool_pledge(struct nvme_pool *p, const struct reactor *r, int64_t n);
+void *pool_get(struct nvme_pool *p);
+void pool_put(struct nvme_pool *p, void *obj);
+
+/*
+ * prp.c, sgl.c: data pointer -> req->iov, req->iovcnt. On error *@bad is the address that could not be used, if that
+ * is what failed (NVME_SC_DATA_XFER_ERROR), so that the caller can wait for it.
+ */
+struct bad_range {
+	iova_t iova;
+	uint64_t len;
+};
+nvme_status_t prp_map(struct nvme_req *req, uint64_t prp1, uint64_t prp2,
+		      uint32_t len, uint32_t prot, struct bad_range *bad);
+nvme_status_t sgl_map(struct nvme_req *req, const struct nvme_sgl *sgl,
+		      uint32_t len, uint32_t prot, struct bad_range *bad);
+/* Append one host piece; NVME_SC_SGL_INVALID_COUNT: too many, NVME_PENDING: waits. */
+nvme_status_t req_add_iov(struct nvme_req *req, void *host, uint64_t len);
+
+/* ring of a queue (ring.c) */
+nvme_status_t ring_init(struct nvme_ring *ring, struct nvme_group *g,
+			iova_t iova, uint64_t len, uint32_t prot, bool lenient);
+void ring_fini(struct nvme_ring *ring);
+bool ring_unmap(struct nvme_ring *ring, iova_t iova,
+		uint64_t len); /* true: lost some */
+bool ring_resolve(struct nvme_ring *ring,
+		  struct ioas_view *view); /* true: complete (again) */
 
 /* sq.c, cq.c. create: NVMe statuses of Create I/O SQ/CQ; depth in entries. @iova page-aligned was checked. */
-nvme_status_t cq_create(struct nvme_ctrl *ctrl, uint16_t cqid, iova_t iova, uint32_t depth, uint16_t iv, bool ien);
-nvme_status_t sq_create(struct nvme_ctrl *ctrl, uint16_t sqid, uint16_t cqid, iova_t iova, uint32_t depth, uint8_t prio);
+nvme_status_t cq_create(struct nvme_ctrl *ctrl, uint16_t cqid, iova_t iova,
+			uint32_t depth, uint16_t iv, bool ien);
+nvme_status_t sq_create(struct nvme_ctrl *ctrl, uint16_t sqid, uint16_t cqid,
+			iova_t iova, uint32_t depth, uint8_t prio);
 /* Stop fetching; @req (the delete command; may be NULL) completes when the queue has drained and is freed. */
-nvme_status_t sq_delete(struct nvme_ctrl *ctrl, uint16_t sqid, struct nvme_req *req);
+nvme_status_t sq_delete(struct nvme_ctrl *ctrl, uint16_t sqid,
+			struct nvme_req *req);
 nvme_status_t cq_delete(struct nvme_ctrl *ctrl, uint16_t cqid);
 int sq_fetch(struct nvme_sq *sq, unsigned budget);
 void cq_post(struct nvme_cq *cq, struct nvme_req *req);
@@ -213,10 +397,79 @@ uint32_t cq_room(struct nvme_cq *cq);
 void sq_shadow(struct nvme_sq *sq);
 void cq_shadow(struct nvme_cq *cq);
 
+void sq_free(struct nvme_sq *sq); /* drained */
+void cq_free(struct nvme_cq *cq);
+void cq_release_held(struct nvme_cq *cq); /* the ring's memory is back */
+void cq_drop_held(struct nvme_cq *cq);
+bool cq_check_head(
+	struct nvme_cq *
+		cq); /* take the doorbell's value; false: it is invalid (reported) */
+void sq_cool(struct nvme_sq *sq);
+void sq_heat(struct nvme_sq *sq);
+bool sq_pending(struct nvme_sq *sq); /* is there something to fetch? */
+
 /* ctrl.c */
-void ctrl_fail(struct nvme_ctrl *ctrl, const char *why);	/* CSTS.CFS = 1; stops fetching */
+void ctrl_fail(struct nvme_ctrl *ctrl,
+	       const char *why); /* CSTS.CFS = 1; stops fetching */
+void ctrl_fail_for_good(struct nvme_ctrl *ctrl,
+			const char *why); /* and have the client thrown out */
+void ctrl_keep_alive(
+	struct nvme_ctrl
+		*ctrl); /* restart the Keep Alive Timer from feat.kato_ms */
+void ctrl_stop(struct nvme_ctrl *ctrl, uint8_t why,
+	       bool on); /* SQ_STOP_* on every SQ */
+void
+ctrl_work(struct nvme_ctrl
+		  *ctrl); /* have ctrl_step() called soon, from the poller */
+void ctrl_step(struct nvme_ctrl *ctrl);
+void ctrl_tick(struct nvme_ctrl *ctrl,
+	       uint64_t within_ns); /* the timer fires within that */
+void ctrl_intx_update(struct nvme_ctrl *ctrl);
+int ctrl_enable(struct nvme_ctrl *ctrl); /* CC.EN 0 -> 1 */
+void ctrl_registers_reset(struct nvme_ctrl *ctrl);
+void ctrl_update_quota(struct nvme_ctrl *ctrl);
+/* teardown.c */
+void ctrl_drain(struct nvme_ctrl *ctrl, uint8_t why);
+void ctrl_shutdown(struct nvme_ctrl *ctrl);
+bool ctrl_drain_step(struct nvme_ctrl *ctrl); /* true: the controller is gone */
+/* map.c: the listener */
+void ctrl_map(struct ioas_listener *l, const struct ioas_extent *e);
+void ctrl_unmap(struct ioas_listener *l, const struct ioas_extent *e,
+		struct ioas_unmap *u);
+void
+unmap_req_done(struct nvme_req *req); /* a request that unmaps wait for ended */
+void map_tick(struct nvme_ctrl *ctrl, uint64_t now);
+void cq_update_hold(struct nvme_cq *cq);
+void sq_update_stop(struct nvme_sq *sq);
+/* regs.c */
+void regs_init(struct nvme_ctrl *ctrl);
+void regs_write_cc(struct nvme_ctrl *ctrl, uint32_t val);
+/* doorbell.c */
+int doorbell_init(struct nvme_ctrl *ctrl);
+void doorbell_fini(struct nvme_ctrl *ctrl);
+void doorbell_reset(struct nvme_ctrl *ctrl); /* all zero */
+void doorbell_write(struct nvme_ctrl *ctrl, uint32_t index, uint32_t val);
+void doorbell_scan(struct nvme_ctrl *ctrl); /* those that belong to no queue */
+uint32_t sq_load_tail(
+	struct nvme_sq *sq); /* slow half: admin queue with shadow doorbells */
+void doorbell_bad_value(struct nvme_ctrl *ctrl);
+void dbbuf_unmap(struct nvme_ctrl *ctrl, iova_t iova, uint64_t len);
+void dbbuf_map(struct nvme_ctrl *ctrl);
+void dbbuf_arm(struct nvme_ctrl *ctrl, bool sleeping); /* event indexes */
+void dbbuf_progress(struct nvme_sq *sq);
+/* poll.c */
+struct nvme_core *core_of(const struct reactor *r);
+void cq_mark(struct nvme_cq *cq);
 /* ns.c: the namespace of @nsid for a command; NULL: not active. */
 struct nvme_nsref *ctrl_ns(struct nvme_ctrl *ctrl, uint32_t nsid);
+struct ns_change;
+void ns_apply(struct nvme_ctrl *ctrl,
+	      struct ns_change *c); /* a change that the control reactor sent */
+void ns_drained(struct nvme_nsref *
+			ns); /* the last request on a removed namespace ended */
+int nsref_add(struct nvme_ctrl *ctrl, const struct nvme_ns_info *info,
+	      struct bdev_desc *desc);
+void nsref_free_all(struct nvme_ctrl *ctrl);
 
 /* io.c */
 nvme_status_t io_start(struct nvme_req *req);
@@ -227,18 +480,21 @@ void io_effects(uint32_t iocs[256]);
 nvme_status_t admin_start(struct nvme_req *req);
 void admin_effects(uint32_t acs[256]);
 /* doorbell.c: Doorbell Buffer Config and mapping changes. */
-nvme_status_t dbbuf_config(struct nvme_ctrl *ctrl, uint64_t prp1, uint64_t prp2);
+nvme_status_t dbbuf_config(struct nvme_ctrl *ctrl, uint64_t prp1,
+			   uint64_t prp2);
 void dbbuf_reset(struct nvme_ctrl *ctrl);
 
 /* identify.c, feature.c, log_page.c, queue_cmd.c: handlers, called by admin.c's table. */
 nvme_status_t identify(struct nvme_ctrl *ctrl, struct nvme_req *req);
 nvme_status_t feature_get(struct nvme_ctrl *ctrl, struct nvme_req *req);
 nvme_status_t feature_set(struct nvme_ctrl *ctrl, struct nvme_req *req);
-void feature_reset(struct nvme_ctrl *ctrl);	/* defaults; at every controller reset */
+void
+feature_reset(struct nvme_ctrl *ctrl); /* defaults; at every controller reset */
 nvme_status_t log_page_get(struct nvme_ctrl *ctrl, struct nvme_req *req);
 void log_page_reset(struct nvme_ctrl *ctrl);
 /* Add an entry to the error log (a command failed; sqid/cid known) and count it; raises the event if asked (none by default). */
-void log_page_error(struct nvme_ctrl *ctrl, const struct nvme_req *req, nvme_status_t status);
+void log_page_error(struct nvme_ctrl *ctrl, const struct nvme_req *req,
+		    nvme_status_t status);
 nvme_status_t queue_create_cq(struct nvme_ctrl *ctrl, struct nvme_req *req);
 nvme_status_t queue_create_sq(struct nvme_ctrl *ctrl, struct nvme_req *req);
 nvme_status_t queue_delete_cq(struct nvme_ctrl *ctrl, struct nvme_req *req);
@@ -246,9 +502,16 @@ nvme_status_t queue_delete_sq(struct nvme_ctrl *ctrl, struct nvme_req *req);
 
 /* aer.c */
 nvme_status_t aer_request(struct nvme_ctrl *ctrl, struct nvme_req *req);
-void aer_event(struct nvme_ctrl *ctrl, uint8_t type, uint8_t info, uint8_t log);	/* NVMe 2.0 §5.2; once per type until its log is read */
-void aer_log_read(struct nvme_ctrl *ctrl, uint8_t log);	/* Get Log Page with RAE 0 clears the type */
-void aer_reset(struct nvme_ctrl *ctrl);	/* forget events; outstanding AERs end with the admin SQ */
-void aer_ns_changed(struct nvme_ctrl *ctrl, uint32_t nsid);	/* namespace came, went, or changed size: log 04 and event */
+void
+aer_event(struct nvme_ctrl *ctrl, uint8_t type, uint8_t info,
+	  uint8_t log); /* NVMe 2.0 §5.2; once per type until its log is read */
+void aer_log_read(struct nvme_ctrl *ctrl,
+		  uint8_t log); /* Get Log Page with RAE 0 clears the type */
+void aer_reset(
+	struct nvme_ctrl *
+		ctrl); /* forget events; outstanding AERs end with the admin SQ */
+void aer_ns_changed(
+	struct nvme_ctrl *ctrl,
+	uint32_t nsid); /* namespace came, went, or changed size: log 04 and event */
 
 #endif
