@@ -46,7 +46,14 @@ struct bdev_io {
 	int err;
 	uint64_t off;		/* bytes; a multiple of the block length */
 	uint64_t len;		/* bytes; 0 only for FLUSH */
-	struct iovec *iov;	/* READ and WRITE; sum of lengths == len */
+	struct iovec *iov;	/* READ and WRITE; sum of lengths == len; at most 1024 */
+	/*
+	 * Optional, NULL without. @faulted: asked after data was copied out of the submitter's memory; true: the copy
+	 * is made up (SIGBUS), the I/O ends with -EFAULT. @flush_seen: the submitter's own mark of failed flushes,
+	 * see bdev_flush_seq(); touched on this reactor only.
+	 */
+	bool (*faulted)(const struct bdev_io *io);
+	uint32_t *flush_seen;
 	/* the bdev layer's and the backend's */
 	uint64_t start_ns;
 	struct list node;
@@ -78,13 +85,25 @@ enum bdev_event { BDEV_EVENT_REMOVE, BDEV_EVENT_RESIZE };
 
 /*
  * Open by name. @event runs on the control reactor; on REMOVE the user must stop, put its channels and close the desc
- * (soon; the delete waits for it). -ENODEV unknown or being removed; -EPERM claimed by another.
+ * (soon; the delete waits for it). New I/O fails with -ENODEV from then on; what is with the backend ends as usual.
+ * @name may also be the UUID. -ENODEV unknown or being removed; -EPERM @write, and claimed by another; -ENOMEM.
+ * @write says what the user intends, for claims; I/O is not checked against it, since the channel is shared.
  */
 int bdev_open(const char *name, bool write, void (*event)(enum bdev_event ev, void *arg), void *arg, struct bdev_desc **out);
 void bdev_close(struct bdev_desc *desc);
-/* Exclusive writer: at most one claim a bdev (vbdevs take one on their base). -EPERM: taken. Released by close. */
+/*
+ * Exclusive writer: at most one claim a bdev (vbdevs take one on their base). -EPERM: taken, or another desc is open
+ * for writing. Released by close. @who is copied.
+ */
 int bdev_claim(struct bdev_desc *desc, const char *who);
 void bdev_get_info(const struct bdev_desc *desc, struct bdev_info *out);
+/*
+ * Failed flushes so far. A flush that fails (or a FUA write, with a medium error) may have lost data that any sharer
+ * of the device wrote, and the kernel tells it once. So each sharer keeps a mark, starts it with this value and points its
+ * I/Os' flush_seen at it: its next flush or FUA write after anybody's failure fails too, once. Without a mark
+ * all later ones fail until the last desc was closed. Any thread.
+ */
+uint32_t bdev_flush_seq(const struct bdev_desc *desc);
 
 /* The channel of this reactor; counted: the same pointer for the same bdev and reactor. NULL: no memory, or -errno logged. */
 struct bdev_ch *bdev_get_ch(struct bdev_desc *desc);
@@ -133,9 +152,10 @@ int bdev_null_resize(const char *name, uint64_t new_mib, struct bdev_ctl *c);
 /* Hot-removes it from its users (REMOVE event), waits for them, frees. @module: "aio", "null", ... must match, NULL any. -ENODEV. */
 int bdev_delete(const char *name, const char *module, struct bdev_ctl *c);
 
+/* A device that is being deleted is not listed and not found. */
 struct bdev *bdev_first(void);	/* in order of creation; control reactor */
 struct bdev *bdev_next(struct bdev *b);
-struct bdev *bdev_find(const char *name);
+struct bdev *bdev_find(const char *name);	/* or its UUID */
 void bdev_info_of(const struct bdev *b, struct bdev_info *out);
 const char *bdev_module(const struct bdev *b);	/* "aio", ... */
 const char *bdev_claimed_by(const struct bdev *b);	/* NULL: not claimed */
@@ -152,12 +172,18 @@ struct bdev_stats {
 	uint64_t latency_ns[BDEV_OPS], min_ns[BDEV_OPS], max_ns[BDEV_OPS];
 	uint64_t inflight;
 };
+/* Of one reactor's channel. -ENOENT: it never had one. Control reactor. */
+int bdev_get_ch_stats(const struct bdev *b, unsigned reactor, struct bdev_stats *out);
+/* Counts of ops, bytes and latency are of I/Os that succeeded; min_ns is 0 when there was none. */
 /* Sum over all channels since creation or reset. Control reactor. */
 void bdev_get_stats(const struct bdev *b, struct bdev_stats *out);
 enum bdev_stats_reset { BDEV_RESET_ALL, BDEV_RESET_MAXMIN, BDEV_RESET_ERROR, BDEV_RESET_NONE };
 void bdev_reset_stats(struct bdev *b, enum bdev_stats_reset mode);
 
-/* Start-up and shutdown, control reactor. fini: names each device that still has I/O in flight in the log. */
+/*
+ * Start-up and shutdown, control reactor. fini: after the reactors have stopped; frees all devices, newest first; one
+ * that still has I/O in flight or users is named in the log and left alone (the kernel may still write to its memory).
+ */
 int bdev_init(void);
 void bdev_fini(void);
 

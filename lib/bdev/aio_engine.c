@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * aio: one io_context a reactor, for all aio devices there. Data path.
+ * Not here: what an I/O asks of the kernel and what its result means (aio_io.c).
+ *
+ * Sleep. Completions wake a sleeper through an eventfd, which costs the kernel
+ * something for each, so an I/O is given it at submission only when the reactor
+ * announced its sleep or when the last completions took so long that it
+ * will. I/Os that went before the announcement signal nobody: as long as
+ * there are any, the sleep is short.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "aio.h"
+#include "belfry/log.h"
+
+#define DEPTH_MAX 4096
+#define DEPTH_MIN 64
+#define REAP_MAX 256
+#define SLOW_NS 500000	  /* half of what a reactor spins */
+#define UNARMED_NS 100000 /* longest sleep while some will not wake it */
+
+#define RING_MAGIC 0xa10a10a1u
+
+struct aio_ring {
+	unsigned id;
+	unsigned nr;
+	unsigned head; /* ours */
+	unsigned tail; /* the kernel's */
+	unsigned magic;
+	unsigned compat_features;
+	unsigned incompat_features;
+	unsigned header_length;
+	struct io_event events[];
+};
+
+/* Not yet with the kernel, and with it, there is room for depth of them. */
+void
+aio_enqueue(struct aio_engine *eng, struct bdev_io *io)
+{
+	struct aio_req *r = aio_req_of(io);
+
+	r->eng = eng;
+	r->armed = eng->armed || eng->slow;
+	if (r->armed)
+		io_set_eventfd(&r->cb, eng->efd.fd);
+	r->cb.data = io;
+	if (unlikely(eng->queued + eng->inflight >= eng->depth))
+		list_push_back(&eng->waiting, &io->node);
+	else
+		eng->queue[eng->queued++] = &r->cb;
+}
+
+static void
+refill(struct aio_engine *eng)
+{
+	while (!list_empty(&eng->waiting) &&
+	       eng->queued + eng->inflight < eng->depth) {
+		struct bdev_io *io =
+			list_first(&eng->waiting, struct bdev_io, node);
+
+		list_remove(&io->node);
+		eng->queue[eng->queued++] = &aio_req_of(io)->cb;
+	}
+}
+
+/* The first @n of the queue have left it. */
+static void
+shift_queue(struct aio_engine *eng, unsigned n)
+{
+	eng->queued -= n;
+	if (eng->queued)
+		memmove(eng->queue, eng->queue + n,
+			eng->queued * sizeof(*eng->queue));
+}
+
+static int
+aio_kick(struct bdev_engine *e)
+{
+	struct aio_engine *eng = container_of(e, struct aio_engine, e);
+	int sent = 0;
+
+	if (unlikely(!list_empty(&eng->waiting)))
+		refill(eng);
+	while (eng->queued) {
+		int n = io_submit(eng->ctx, eng->queued, eng->queue);
+
+		if (n == -EAGAIN || n == -EINTR || n == 0)
+			break; /* kept: the next round tries again */
+		if (n > 0) {
+			for (int i = 0; i < n; i++) {
+				struct bdev_io *io = eng->queue[i]->data;
+
+				eng->unarmed += !aio_req_of(io)->armed;
+			}
+			eng->inflight += n;
+			sent += n;
+			shift_queue(eng, n);
+		} else {
+			/* It is the first one that the kernel refused. */
+			struct bdev_io *io = eng->queue[0]->data;
+
+			shift_queue(eng, 1);
+			aio_result(io, n);
+		}
+	}
+	return sent;
+}
+
+static void
+event(struct aio_engine *eng, struct bdev_io *io, int64_t res)
+{
+	eng->inflight--;
+	eng->unarmed -= !aio_req_of(io)->armed;
+	aio_result(io, res);
+}
+
+static int
+reap_call(struct aio_engine *eng)
+{
+	struct timespec zero = { 0 };
+	struct io_event ev[64];
+	int n = io_getevents(eng->ctx, 0, ARRAY_SIZE(ev), ev, &zero);
+
+	for (int i = 0; i < n; i++)
+		event(eng, ev[i].data, (int64_t)ev[i].res);
+	return MAX(n, 0);
+}
+
+static int
+aio_reap(struct bdev_engine *e)
+{
+	struct aio_engine *eng = container_of(e, struct aio_engine, e);
+	struct aio_ring *ring = eng->ring;
+	unsigned head, tail;
+	uint64_t start = 0;
+	int n = 0;
+
+	if (!eng->inflight)
+		return 0;
+	if (unlikely(!ring))
+		return reap_call(eng);
+	head = ring->head;
+	/* pairs with the kernel's barrier after it has written the events */
+	tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+	while (head != tail && n < REAP_MAX) {
+		struct io_event *ev = &ring->events[head];
+		struct bdev_io *io = ev->data;
+
+		start = io->start_ns;
+		if (++head == ring->nr)
+			head = 0;
+		event(eng, io, (int64_t)ev->res);
+		n++;
+	}
+	if (n) {
+		/* the events are read: the kernel may use their room */
+		__atomic_store_n(&ring->head, head, __ATOMIC_RELEASE);
+		eng->slow = eng->adaptive && reactor_now() - start > SLOW_NS;
+	}
+	return n;
+}
+
+static uint64_t
+aio_sleep(struct bdev_engine *e)
+{
+	struct aio_engine *eng = container_of(e, struct aio_engine, e);
+	struct aio_ring *ring = eng->ring;
+
+	eng->armed = true;
+	if (eng->queued || !list_empty(&eng->waiting))
+		return 0;
+	if (!eng->inflight)
+		return REACTOR_SLEEP_FOREVER;
+	if (ring &&
+	    ring->head != __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE))
+		return 0;
+	return eng->unarmed || !ring ? UNARMED_NS : REACTOR_SLEEP_FOREVER;
+}
+
+static void
+aio_wake(struct bdev_engine *e)
+{
+	container_of(e, struct aio_engine, e)->armed = false;
+}
+
+/* Only to wake the reactor: the poller reaps. */
+static void
+efd_ready(struct reactor_fd *f, uint32_t events)
+{
+	uint64_t n;
+
+	if (read(f->fd, &n, sizeof(n)) != sizeof(n) && errno != EAGAIN)
+		log_error("aio: reading an eventfd: %s",
+			  strerrordesc_np(errno));
+}
+
+/* ---- making one ---- */
+
+static uint64_t
+proc_number(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	uint64_t n = 0;
+
+	if (!f)
+		return 0;
+	if (fscanf(f, "%" SCNu64, &n) != 1)
+		n = 0;
+	fclose(f);
+	return n;
+}
+
+static uint64_t
+room(uint64_t *max)
+{
+	uint64_t used = proc_number("/proc/sys/fs/aio-nr");
+
+	*max = proc_number("/proc/sys/fs/aio-max-nr");
+	return *max > used ? *max - used : 0;
+}
+
+int
+aio_engine_room(struct bdev_ctl *c)
+{
+	uint64_t max, left = room(&max);
+
+	if (left >= DEPTH_MIN)
+		return 0;
+	return bdev_fail(
+		c, -EAGAIN,
+		"fs.aio-max-nr is %" PRIu64 " and %" PRIu64
+		" are left: raise it, e.g. sysctl fs.aio-max-nr=1048576",
+		max, left);
+}
+
+/* Half of what is left, shared by all reactors: others want some too. */
+static int
+setup_context(struct aio_engine *eng)
+{
+	uint64_t max, left = room(&max);
+	uint64_t share = left / 2 / reactor_count();
+	unsigned depth = DEPTH_MAX;
+	int err;
+
+	while (depth > DEPTH_MIN && depth > share)
+		depth /= 2;
+	while ((err = io_setup((int)depth, &eng->ctx)) == -EAGAIN &&
+	       depth > DEPTH_MIN)
+		depth /= 2;
+	if (err == -EAGAIN)
+		log_error(
+			"aio: no room for %u I/Os on core %u: fs.aio-max-nr is %" PRIu64
+			", %" PRIu64 " are left: raise it",
+			depth, reactor_core(eng->br->reactor), max, left);
+	else if (err)
+		log_error("aio: io_setup of %u: %s", depth,
+			  strerrordesc_np(-err));
+	eng->depth = depth;
+	return err;
+}
+
+static void
+find_ring(struct aio_engine *eng)
+{
+	struct aio_ring *ring = (struct aio_ring *)eng->ctx;
+
+	if (ring->magic == RING_MAGIC && !ring->incompat_features &&
+	    ring->header_length == sizeof(*ring))
+		eng->ring = ring;
+	else
+		log_notice("aio: unknown completion ring, using io_getevents");
+}
+
+static int
+engine_setup(struct aio_engine *eng, struct bdev_reactor *br)
+{
+	int err;
+
+	eng->br = br;
+	eng->efd = (struct reactor_fd){ .fd = -1,
+					.events = EPOLLIN,
+					.ready = efd_ready };
+	eng->e = (struct bdev_engine){ .kick = aio_kick,
+				       .reap = aio_reap,
+				       .sleep = aio_sleep,
+				       .wake = aio_wake };
+	list_init(&eng->waiting);
+	eng->adaptive = reactor_idle_policy() == REACTOR_IDLE_ADAPTIVE;
+	bounce_init(&eng->bounce, br->reactor);
+	err = setup_context(eng);
+	if (err)
+		return err;
+	find_ring(eng);
+	eng->queue = reactor_mem_alloc(br->reactor,
+				       eng->depth * sizeof(*eng->queue));
+	if (!eng->queue)
+		return -ENOMEM;
+	eng->efd.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (eng->efd.fd < 0)
+		return -errno;
+	return reactor_fd_add(br->reactor, &eng->efd);
+}
+
+struct aio_engine *
+aio_engine_get(int *err)
+{
+	struct bdev_reactor *br = bdev_reactor_self();
+	struct aio_engine *eng;
+
+	*err = -ENOMEM;
+	if (!br || br->aio)
+		return br ? br->aio : NULL;
+	eng = reactor_mem_alloc(br->reactor, sizeof(*eng));
+	if (!eng)
+		return NULL;
+	*err = engine_setup(eng, br);
+	if (*err) {
+		aio_engine_destroy(eng);
+		return NULL;
+	}
+	bdev_engine_add(br, &eng->e);
+	br->aio = eng;
+	return eng;
+}
+
+/*
+ * Kept until the end, since io_destroy waits for a grace period of the
+ * kernel, and that would be tens of milliseconds of other devices' I/O.
+ */
+void
+aio_engine_destroy(struct aio_engine *eng)
+{
+	if (!eng)
+		return;
+	if (eng->efd.reactor)
+		reactor_fd_del(&eng->efd);
+	if (eng->efd.fd >= 0)
+		close(eng->efd.fd);
+	if (eng->ctx)
+		io_destroy(eng->ctx);
+	if (eng->queue)
+		reactor_mem_free(eng->queue, eng->depth * sizeof(*eng->queue));
+	bounce_fini(&eng->bounce);
+	reactor_mem_free(eng, sizeof(*eng));
+}

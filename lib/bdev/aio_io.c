@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * aio: one I/O, from the device's submit to its result. Data path.
+ * Not here: the context it goes through (aio_engine.c), what blocks (aio_block.c).
+ *
+ * RWF_NOWAIT keeps io_submit from blocking (allocation, page cache, a full device
+ * queue); what comes back with EAGAIN, short or interrupted is finished by a
+ * worker. The kernel answers EAGAIN also where it would have to split, so large
+ * I/O to a device goes without. A file system that does not know the flag says
+ * so once.
+ */
+#include <fcntl.h>
+#include <string.h>
+
+#include "aio.h"
+
+#ifndef RWF_DSYNC
+#define RWF_DSYNC 0x2
+#endif
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 0x8
+#endif
+
+#define NOWAIT_MAX (128u << 10)
+
+static bool *
+nowait_of(struct aio_bdev *a, const struct bdev_io *io)
+{
+	return io->op == BDEV_READ ? &a->nowait_read : &a->nowait_write;
+}
+
+static bool
+load(const bool *flag)
+{
+	return __atomic_load_n(flag, __ATOMIC_RELAXED);
+}
+
+/* Would it block inside io_submit, whatever we say? */
+static bool
+must_block(struct aio_bdev *a, const struct bdev_io *io)
+{
+	if (likely(a->direct))
+		return false;
+	return (io->flags & BDEV_IO_FUA) || !load(nowait_of(a, io));
+}
+
+static bool
+use_nowait(struct aio_bdev *a, const struct bdev_io *io)
+{
+	if (!load(nowait_of(a, io)))
+		return false;
+	if (io->len <= NOWAIT_MAX || !a->direct)
+		return true;
+	return !a->is_block && io->op == BDEV_WRITE;
+}
+
+/* Queue a READ or WRITE for the kernel, or hand it to a worker. */
+static void
+send_rw(struct aio_bdev *a, struct bdev_io *io)
+{
+	struct aio_req *r = aio_req_of(io);
+	struct aio_engine *eng = r->eng;
+	const struct iovec *iov = r->bounce ? &r->iov : io->iov;
+	int cnt = r->bounce ? 1 : io->iovcnt;
+
+	r->done_len = 0;
+	if (unlikely(must_block(a, io))) {
+		aio_to_worker(io);
+		return;
+	}
+	if (io->op == BDEV_READ)
+		io_prep_preadv(&r->cb, a->fd, iov, cnt, (long long)io->off);
+	else
+		io_prep_pwritev(&r->cb, a->fd, iov, cnt, (long long)io->off);
+	r->cb.aio_rw_flags = (use_nowait(a, io) ? RWF_NOWAIT : 0) |
+			     (io->flags & BDEV_IO_FUA ? RWF_DSYNC : 0);
+	aio_enqueue(eng, io);
+}
+
+/* false: the writer's memory is gone; the buffer is still free. */
+static bool
+send_bounced(struct aio_bdev *a, struct bdev_io *io, char *buf)
+{
+	struct aio_req *r = aio_req_of(io);
+	struct bdev_cursor cur = { .iov = io->iov, .left = io->iovcnt };
+
+	if (io->op == BDEV_WRITE) {
+		bdev_copy_out(&cur, buf, io->len);
+		if (unlikely(io->faulted && io->faulted(io)))
+			return false;
+	}
+	r->bounce = buf;
+	r->iov = (struct iovec){ .iov_base = buf, .iov_len = io->len };
+	send_rw(a, io);
+	return true;
+}
+
+/* Give the buffer to who waits for one; a loop, for many may fail in a row. */
+static void
+pass_on(struct bounce_pool *pool, uint64_t len, char *buf)
+{
+	struct bdev_io *io;
+
+	while ((io = bounce_put(pool, len, buf))) {
+		if (send_bounced(aio_of(io->ch->bdev), io, buf))
+			return;
+		len = io->len;
+		bdev_complete(io, -EFAULT);
+	}
+}
+
+static void
+bounce(struct aio_bdev *a, struct bdev_io *io)
+{
+	struct aio_req *r = aio_req_of(io);
+	struct bounce_pool *pool = &r->eng->bounce;
+	char *buf;
+	int err;
+
+	r->misaligned = true;
+	if (unlikely(io->len > BOUNCE_LARGE)) {
+		aio_to_worker(io); /* which brings its own buffer */
+		return;
+	}
+	buf = bounce_get(pool, io, &err);
+	if (buf && !send_bounced(a, io, buf)) {
+		pass_on(pool, io->len, buf);
+		err = -EFAULT;
+	}
+	if (err)
+		bdev_complete(io, err);
+}
+
+static bool
+is_aligned(const struct aio_bdev *a, const struct bdev_io *io)
+{
+	uint64_t addr = 0, len = 0;
+
+	for (unsigned i = 0; i < io->iovcnt; i++) {
+		addr |= (uintptr_t)io->iov[i].iov_base;
+		len |= io->iov[i].iov_len;
+	}
+	return !((addr & a->mem_mask) | (len & a->len_mask));
+}
+
+void
+aio_submit(struct bdev_ch *ch, struct bdev_io *io)
+{
+	struct aio_bdev *a = aio_of(ch->bdev);
+	struct aio_req *r = aio_req_of(io);
+
+	r->eng = *(struct aio_engine **)bdev_ch_priv(ch);
+	r->bounce = NULL;
+	r->misaligned = false;
+	r->done_len = 0;
+	switch (io->op) {
+	case BDEV_READ:
+	case BDEV_WRITE:
+		if (likely(!a->direct || is_aligned(a, io)))
+			send_rw(a, io);
+		else
+			bounce(a, io);
+		return;
+	case BDEV_FLUSH:
+		if (load(&a->aio_fsync)) {
+			io_prep_fdsync(&r->cb, a->fd);
+			r->cb.aio_rw_flags = 0;
+			aio_enqueue(r->eng, io);
+			return;
+		}
+		break;
+	}
+	aio_to_worker(io);
+}
+
+/* The end of an I/O that may have had a bounce buffer. */
+static void
+finish(struct bdev_io *io, int err)
+{
+	struct aio_req *r = aio_req_of(io);
+	struct bdev_cursor cur = { .iov = io->iov, .left = io->iovcnt };
+	char *buf = r->bounce;
+
+	if (likely(!buf)) {
+		bdev_complete(io, err);
+		return;
+	}
+	if (!err && io->op == BDEV_READ)
+		bdev_copy_in(&cur, buf, io->len);
+	pass_on(&r->eng->bounce, io->len, buf);
+	bdev_complete(io, err);
+}
+
+static void
+flush_done(struct aio_bdev *a, struct bdev_io *io, int64_t res)
+{
+	if ((res == -EINVAL || res == -EOPNOTSUPP) && load(&a->aio_fsync)) {
+		__atomic_store_n(&a->aio_fsync, false, __ATOMIC_RELAXED);
+		aio_to_worker(io);
+		return;
+	}
+	bdev_complete(io, res < 0 ? (int)res : 0);
+}
+
+void
+aio_result(struct bdev_io *io, int64_t res)
+{
+	struct aio_bdev *a = aio_of(io->ch->bdev);
+	struct aio_req *r = aio_req_of(io);
+
+	if (likely(res == (int64_t)io->len && io->op <= BDEV_WRITE)) {
+		finish(io, 0);
+		return;
+	}
+	if (io->op == BDEV_FLUSH) {
+		flush_done(a, io, res);
+		return;
+	}
+	switch (res) {
+	case -EAGAIN:
+	case -EINTR:
+		aio_to_worker(io);
+		return;
+	case -EOPNOTSUPP:
+		if (!(r->cb.aio_rw_flags & RWF_NOWAIT))
+			break;
+		__atomic_store_n(nowait_of(a, io), false, __ATOMIC_RELAXED);
+		send_rw(a, io);
+		return;
+	case -EINVAL:
+		/* An alignment that the probe could not know. */
+		if (!a->direct || r->misaligned)
+			break;
+		bounce(a, io);
+		return;
+	}
+	if (res < 0) {
+		finish(io, (int)res);
+		return;
+	}
+	r->done_len = (uint64_t)res;
+	aio_to_worker(io);
+}
