@@ -40,7 +40,7 @@ for prog in "$@"; do
 	124|137) note=" (no end after $limit s)"; f=$((f + 1)) ;;
 	*)	[ "$f" -gt 0 ] || { note=" (exit code $code)"; f=1; } ;;
 	esac
-	[ "$f" -eq 0 ] || sed 's/^/    /' "$log" | tail -n 200
+	[ "$f" -eq 0 ] || sed -E '/^\[ (RUN  |     OK) /d; s/^/    /' "$log" | tail -n 200
 	printf '  %-24s %4d passed %3d failed  %3d s%s\n' "$(basename "$prog")" \
 		"$p" "$f" "$(($(date +%s) - start))" "$note"
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))

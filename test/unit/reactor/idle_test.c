@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The adaptive policy: it sleeps when all agree, for as long as they say, and
+ * wakes by every source. Each test runs the real loop on a thread of its own.
+ */
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "unit.h"
+
+#define SPIN_US 200
+
+static unsigned polls, sleeps, wakes; /* by reactor 0 */
+static uint64_t answer;		      /* what its sleep() gives */
+static bool work_to_do;
+
+static int
+on_poll(struct reactor_poller *p)
+{
+	polls++;
+	return __atomic_load_n(&work_to_do, __ATOMIC_RELAXED);
+}
+
+static uint64_t
+on_sleep(struct reactor_poller *p)
+{
+	if (answer)
+		sleeps++;
+	return answer;
+}
+
+static void
+on_wake(struct reactor_poller *p)
+{
+	wakes++;
+	assert_int_equal(wakes, sleeps); /* never without, never twice */
+}
+
+static uint64_t
+forbid(struct reactor_poller *p)
+{
+	return 0;
+}
+
+static int
+no_poll(struct reactor_poller *p)
+{
+	return 0;
+}
+
+static struct reactor_poller poller = { .poll = on_poll,
+					.sleep = on_sleep,
+					.wake = on_wake };
+
+static void
+stop_msg(struct reactor_msg *m)
+{
+	reactors_stop(0);
+}
+
+static void
+stop_timer(struct reactor_timer *t)
+{
+	reactors_stop(0);
+}
+
+static void
+stop_fd(struct reactor_fd *f, uint32_t events)
+{
+	reactors_stop(0);
+}
+
+static void
+nap_ms(unsigned ms)
+{
+	struct timespec ts = { ms / 1000, (long)(ms % 1000) * 1000000 };
+
+	nanosleep(&ts, NULL);
+}
+
+static int
+setup(void **state)
+{
+	unit_init(1, REACTOR_IDLE_ADAPTIVE, SPIN_US);
+	polls = sleeps = wakes = 0;
+	answer = REACTOR_SLEEP_FOREVER;
+	work_to_do = false;
+	reactor_poller_add(reactor_get(0), &poller);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	reactors_fini();
+	return 0;
+}
+
+static struct reactor_stats
+run(void)
+{
+	struct reactor_stats st;
+
+	assert_int_equal(reactors_run(), 0);
+	reactor_get_stats(reactor_get(0), &st);
+	assert_int_equal(wakes, sleeps);
+	return st;
+}
+
+static void *
+send_later(void *arg)
+{
+	nap_ms(50);
+	reactor_send(reactor_get(0), arg);
+	return NULL;
+}
+
+static void
+wakes_by_a_message(void **state)
+{
+	struct reactor_msg m = { .fn = stop_msg };
+	struct reactor_stats st;
+	pthread_t t;
+
+	pthread_create(&t, NULL, send_later, &m);
+	st = run();
+	pthread_join(t, NULL);
+	assert_in_range(st.sleeps, 1, 5);
+	assert_true(st.idle_ns > 30000000);
+}
+
+static void *
+stop_later(void *arg)
+{
+	nap_ms(50);
+	reactors_stop(0);
+	return NULL;
+}
+
+static void
+wakes_by_stop(void **state)
+{
+	struct reactor_stats st;
+	pthread_t t;
+
+	pthread_create(&t, NULL, stop_later, NULL);
+	st = run();
+	pthread_join(t, NULL);
+	assert_in_range(st.sleeps, 1, 5);
+}
+
+static void
+wakes_by_a_timer(void **state)
+{
+	struct reactor_timer t = { .fire = stop_timer };
+	uint64_t start = util_now_ns();
+	struct reactor_stats st;
+
+	assert_int_equal(reactor_timer_start(reactor_get(0), &t, 50000000), 0);
+	st = run();
+	assert_in_range(st.sleeps, 1, 5);
+	assert_in_range(util_now_ns() - start, 50000000, 2000000000);
+}
+
+static void *
+signal_later(void *arg)
+{
+	nap_ms(50);
+	assert_int_equal(eventfd_write(*(int *)arg, 1), 0);
+	return NULL;
+}
+
+static void
+wakes_by_a_descriptor(void **state)
+{
+	struct reactor_fd f = { .fd = eventfd(0, EFD_CLOEXEC),
+				.events = EPOLLIN,
+				.ready = stop_fd };
+	struct reactor_stats st;
+	pthread_t t;
+
+	assert_int_equal(reactor_fd_add(reactor_get(0), &f), 0);
+	pthread_create(&t, NULL, signal_later, &f.fd);
+	st = run();
+	pthread_join(t, NULL);
+	assert_in_range(st.sleeps, 1, 5);
+	reactor_fd_del(&f);
+	close(f.fd);
+}
+
+static void
+nap_fn(struct work *w)
+{
+	nap_ms(50);
+}
+
+static void
+nap_done(struct work *w)
+{
+	reactors_stop(0);
+}
+
+static void
+wakes_by_a_worker(void **state)
+{
+	struct work w = { .fn = nap_fn, .done = nap_done };
+	struct reactor_stats st;
+
+	work_submit(WORK_IO, &w);
+	st = run();
+	assert_in_range(st.sleeps, 1, 5);
+}
+
+/* A poller's limit is kept, and it is polled after each of its sleeps. */
+static void
+sleeps_as_long_as_it_may(void **state)
+{
+	struct reactor_timer t = { .fire = stop_timer };
+	struct reactor_stats st;
+
+	answer = 2000000;
+	assert_int_equal(reactor_timer_start(reactor_get(0), &t, 100000000), 0);
+	st = run();
+	assert_in_range(st.sleeps, 3, 60);
+	assert_true(polls >= st.sleeps);
+}
+
+static void
+stays_awake_when_forbidden(void **state)
+{
+	struct reactor_timer t = { .fire = stop_timer };
+	struct reactor_poller last = { .poll = no_poll, .sleep = forbid };
+	struct reactor_stats st;
+
+	reactor_poller_add(reactor_get(0), &last);
+	assert_int_equal(reactor_timer_start(reactor_get(0), &t, 30000000), 0);
+	st = run();
+	assert_int_equal(st.sleeps, 0);
+	assert_true(sleeps > 0); /* the first one was armed, and disarmed */
+	reactor_poller_del(reactor_get(0), &last);
+}
+
+static void
+stays_awake_with_work(void **state)
+{
+	struct reactor_timer t = { .fire = stop_timer };
+	struct reactor_stats st;
+
+	work_to_do = true;
+	assert_int_equal(reactor_timer_start(reactor_get(0), &t, 30000000), 0);
+	st = run();
+	assert_int_equal(st.sleeps, 0);
+	assert_int_equal(sleeps, 0);
+	assert_true(st.busy_ns > st.idle_ns);
+	assert_true(poller.busy_count > 0);
+}
+
+static void
+remove_in_sleep_fn(struct reactor_poller *p)
+{
+	fail_msg("wake of a poller that is gone");
+}
+
+static uint64_t
+remove_in_sleep(struct reactor_poller *p)
+{
+	reactor_poller_del(reactor_self(), p);
+	return REACTOR_SLEEP_FOREVER;
+}
+
+static void
+removes_itself_in_sleep(void **state)
+{
+	struct reactor_timer t = { .fire = stop_timer };
+	struct reactor_poller odd = { .poll = no_poll,
+				      .sleep = remove_in_sleep,
+				      .wake = remove_in_sleep_fn };
+
+	reactor_poller_add(reactor_get(0), &odd);
+	assert_int_equal(reactor_timer_start(reactor_get(0), &t, 10000000), 0);
+	run();
+	assert_true(list_empty(&odd.node));
+}
+
+/*
+ * No wake-up is lost: two reactors that sleep after 1 us pass a message to and
+ * fro; were one lost, this would hang.
+ */
+static struct reactor_msg ball;
+static unsigned passes;
+
+static void
+pass(struct reactor_msg *m)
+{
+	unsigned i = reactor_index(reactor_self());
+
+	if (++passes == 20000)
+		reactors_stop(0);
+	else
+		reactor_send(reactor_get(!i), m);
+}
+
+static void
+loses_no_wake_up(void **state)
+{
+	reactors_fini();
+	unit_init(2, REACTOR_IDLE_ADAPTIVE, 1);
+	passes = 0;
+	ball.fn = pass;
+	reactor_send(reactor_get(1), &ball);
+	assert_int_equal(reactors_run(), 0);
+	assert_int_equal(passes, 20000);
+}
+
+int
+idle_tests(void)
+{
+#define IDLE_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		IDLE_TEST(wakes_by_a_message),
+		IDLE_TEST(wakes_by_stop),
+		IDLE_TEST(wakes_by_a_timer),
+		IDLE_TEST(wakes_by_a_descriptor),
+		IDLE_TEST(wakes_by_a_worker),
+		IDLE_TEST(sleeps_as_long_as_it_may),
+		IDLE_TEST(stays_awake_when_forbidden),
+		IDLE_TEST(stays_awake_with_work),
+		IDLE_TEST(removes_itself_in_sleep),
+		IDLE_TEST(loses_no_wake_up),
+	};
+
+	return cmocka_run_group_tests_name("idle", tests, NULL, NULL);
+}
