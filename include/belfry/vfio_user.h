@@ -48,14 +48,15 @@ struct vu_device_ops {
 	 */
 	int (*open)(void *owner, struct vu_session *s, struct ioas_ctx *ioas, struct irq_set *irqs, void **dev);
 	/*
-	 * The client has gone (or is thrown out). Stop, drain, free; then call vu_closed(session), now or later. No reply
-	 * can be sent any more. The ioas_ctx and the irq_set stand until then.
+	 * The client has gone (or is thrown out), maybe while one of its calls here runs. Stop, drain, free; then call
+	 * vu_closed(session), now or later. No reply can be sent any more (vu_complete is still harmless until vu_closed);
+	 * buffers of a call that runs, the ioas_ctx and the irq_set stand until then.
 	 */
 	void (*close)(void *dev);
 	void (*region_info)(void *dev, unsigned index, struct vu_region *out);
 	int (*region_read)(void *dev, unsigned index, uint64_t off, void *buf, uint32_t len);
 	int (*region_write)(void *dev, unsigned index, uint64_t off, const void *buf, uint32_t len);
-	/* DEVICE_RESET. 0, or -EINPROGRESS and vu_complete. */
+	/* DEVICE_RESET. 0, or -EINPROGRESS and vu_complete. The device resets its irqs (irq_reset) itself. */
 	int (*reset)(void *dev);
 	/* SET_IRQS changed bindings or masks (INTx level may have to be signalled anew); may be NULL. */
 	void (*irqs_changed)(void *dev);
@@ -81,9 +82,12 @@ void vu_unlisten(struct vu_listener *l, void (*done)(void *arg), void *arg);
 
 /* Ends an ops->open that gave -EINPROGRESS: @dev, or NULL and the -errno for the VERSION reply. */
 void vu_opened(struct vu_session *s, void *dev, int err);
+/*
+ * Answer what gave -EINPROGRESS; the device has drained and is freed; throw the client out (controller failed for good,
+ * listener changed; @why is a literal): all may be called from inside a device's op, none calls back before it returns.
+ */
 void vu_complete(struct vu_session *s, int err);
 void vu_closed(struct vu_session *s);
-/* Throw the client out (controller failed for good, listener changed). Close follows as when the client left. */
 void vu_disconnect(struct vu_session *s, const char *why);
 
 /* For RPC: what the listener's current client is; false: none. */
@@ -105,9 +109,13 @@ struct vu_caps {	/* of a peer's VERSION */
 	uint64_t max_data_xfer_size;
 	bool iommufd, has_json, write_multiple, twin_socket;
 };
-/* @payload: VERSION's payload (4 bytes and JSON). -EINVAL: malformed. Defaults filled in. */
+/* @payload: VERSION's payload (4 bytes and JSON). -EINVAL: malformed, or another major. Defaults filled in. */
 int vu_version_parse(const void *payload, size_t len, struct vu_caps *out);
-/* Our reply's payload into @buf (at most @max bytes, NUL counted); gives its length. The strictest client's limit: @max. */
-size_t vu_version_reply(const struct vu_caps *client, bool iommufd, void *buf, size_t max);
+/*
+ * Our reply's payload into @buf, at most @max (>= 4) bytes, NUL counted: keys that do not fit are left out, all of the
+ * JSON when none does. Gives its length. @max_maps: DMA mappings a client may have.
+ */
+#define VU_VERSION_REPLY_MAX 512
+size_t vu_version_reply(const struct vu_caps *client, bool iommufd, uint32_t max_maps, void *buf, size_t max);
 
 #endif
