@@ -200,7 +200,8 @@ struct nvme_core {
 	struct list work;  /* groups whose controller has a step to do */
 	struct list groups;
 	struct list intx; /* controllers whose INTx level is up */
-	uint32_t round;
+	uint64_t round;
+	uint32_t nhot;
 	uint32_t ncold;
 	bool scan_all; /* just woken: look at every queue */
 	struct nvme_pool reqs, iovs;
@@ -277,7 +278,7 @@ struct nvme_ctrl {
 	bool map_lost; /* some queue is paused */
 	uint64_t map_lost_since; /* when work was first seen to wait for it; 0: none waits */
 	struct list intx_node; /* core->intx */
-	uint32_t iv_round[NVME_MAX_IO_QUEUES +
+	uint64_t iv_round[NVME_MAX_IO_QUEUES +
 			  1];  /* core->round of the vector's last interrupt */
 	struct list mem_waits; /* requests that wait for memory to come back */
 	struct list
@@ -369,8 +370,27 @@ nvme_status_t prp_map(struct nvme_req *req, uint64_t prp1, uint64_t prp2,
 		      uint32_t len, uint32_t prot, struct bad_range *bad);
 nvme_status_t sgl_map(struct nvme_req *req, const struct nvme_sgl *sgl,
 		      uint32_t len, uint32_t prot, struct bad_range *bad);
-/* Append one host piece; NVME_SC_SGL_INVALID_COUNT: too many, NVME_PENDING: waits. */
-nvme_status_t req_add_iov(struct nvme_req *req, void *host, uint64_t len);
+/* The long half of iov_add. NVME_SC_SGL_INVALID_COUNT: too many pieces; NVME_PENDING: waits for a long array. */
+nvme_status_t iov_add_slow(struct nvme_req *req, void *host, uint64_t len);
+
+/* Append one host piece to req->iov; merged with the one before where memory continues. */
+static inline nvme_status_t
+iov_add(struct nvme_req *req, void *host, uint64_t len)
+{
+	struct iovec *iov = &req->iov[req->iovcnt];
+
+	if (req->iovcnt &&
+	    (char *)iov[-1].iov_base + iov[-1].iov_len == (char *)host) {
+		iov[-1].iov_len += len;
+		return NVME_OK;
+	}
+	if (unlikely(req->iovcnt >= REQ_INLINE_IOV))
+		return iov_add_slow(req, host, len);
+	iov->iov_base = host;
+	iov->iov_len = len;
+	req->iovcnt++;
+	return NVME_OK;
+}
 
 /* ring of a queue (ring.c) */
 nvme_status_t ring_init(struct nvme_ring *ring, struct nvme_group *g,
@@ -475,6 +495,9 @@ void nsref_free_all(struct nvme_ctrl *ctrl);
 nvme_status_t io_start(struct nvme_req *req);
 /* Opcodes that io.c serves, for the effects log: fills nvme_cmd_effects_log.iocs. */
 void io_effects(uint32_t iocs[256]);
+
+/* subsys.c: identity as given to nvme_subsys_create (the subsystem's own strings); immutable, any thread */
+const struct nvme_subsys_config *subsys_config(const struct nvme_subsys *s);
 
 /* admin.c */
 nvme_status_t admin_start(struct nvme_req *req);
