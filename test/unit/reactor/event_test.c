@@ -26,7 +26,9 @@ on_ready(struct reactor_fd *f, uint32_t events)
 	e->seen = events;
 	if (e->removes) {
 		reactor_fd_del(e->removes);
-		memset(e->removes, 0, sizeof(*e->removes));
+		/* As if it were freed and used for something else. */
+		memset(e->removes, 0xff, sizeof(*e->removes));
+		e->removes->reactor = NULL;
 	}
 	if (e->blinds)
 		assert_int_equal(reactor_fd_mod(e->blinds, EPOLLOUT), 0);

@@ -285,6 +285,47 @@ removes_itself_in_sleep(void **state)
 	assert_true(list_empty(&odd.node));
 }
 
+static struct reactor_msg late = { .fn = stop_msg };
+
+static uint64_t
+send_in_sleep(struct reactor_poller *p)
+{
+	static bool sent;
+
+	if (!sent)
+		reactor_send(reactor_self(), &late);
+	sent = true;
+	return REACTOR_SLEEP_FOREVER;
+}
+
+/* A message that comes when it has looked, but does not yet sleep. */
+static void
+sees_a_message_at_the_last_moment(void **state)
+{
+	struct reactor_poller p = { .poll = no_poll, .sleep = send_in_sleep };
+
+	reactor_poller_add(reactor_get(0), &p);
+	assert_int_equal(run().sleeps, 0);
+	reactor_poller_del(reactor_get(0), &p);
+}
+
+static uint64_t
+stop_in_sleep(struct reactor_poller *p)
+{
+	reactors_stop(0);
+	return REACTOR_SLEEP_FOREVER;
+}
+
+static void
+sees_a_stop_at_the_last_moment(void **state)
+{
+	struct reactor_poller p = { .poll = no_poll, .sleep = stop_in_sleep };
+
+	reactor_poller_add(reactor_get(0), &p);
+	assert_int_equal(run().sleeps, 0);
+	reactor_poller_del(reactor_get(0), &p);
+}
+
 /*
  * No wake-up is lost: two reactors that sleep after 1 us pass a message to and
  * fro; were one lost, this would hang.
@@ -329,6 +370,8 @@ idle_tests(void)
 		IDLE_TEST(stays_awake_when_forbidden),
 		IDLE_TEST(stays_awake_with_work),
 		IDLE_TEST(removes_itself_in_sleep),
+		IDLE_TEST(sees_a_message_at_the_last_moment),
+		IDLE_TEST(sees_a_stop_at_the_last_moment),
 		IDLE_TEST(loses_no_wake_up),
 	};
 
