@@ -54,7 +54,7 @@ check_lengths() {
 # A function: its name in column 0, then a "{" and a "}" alone in column 0.
 check_functions() {
 	awk -v max="$MAX_FUNC" '
-	FNR == 1 { start = 0; name = "" }
+	FNR == 1 { start = odd = 0; name = "" }
 	/^[A-Za-z_][A-Za-z0-9_]*\(/ { name = $0; sub(/\(.*/, "", name); at = FNR }
 	/^(static|int|void|bool|struct|unsigned|const|char|uint[0-9]+_t|size_t)[^=;{]*[ *][a-z_0-9]+\([^;]*\)?$/ &&
 	!/__attribute__|_Static_assert|,$/ { odd = FNR }
@@ -78,7 +78,7 @@ check_todo() {
 
 # Comments and strings do not count; block comments may span lines.
 check_banned() {
-	awk -v words="$(echo "$BANNED" | tr -s ' \t\n' '|')" -v cold="$COLD_NAMES" '
+	awk -v words="$(printf %s "$BANNED" | tr -s ' \t\n' '|')" -v cold="$COLD_NAMES" '
 	FNR == 1 { comment = 0; name = "" }
 	/^[A-Za-z_][A-Za-z0-9_]*\(/ { name = $0; sub(/\(.*/, "", name) }
 	/^\}/ { name = "" }
