@@ -18,7 +18,10 @@ static inline void
 guest_copy(void *dst, const volatile void *src, size_t len)
 {
 	memcpy(dst, (const void *)src, len);
-	__asm__ volatile("" : : "r"(dst) : "memory"); /* no second look at src */
+	__asm__ volatile(""
+			 :
+			 : "r"(dst)
+			 : "memory"); /* no second look at src */
 }
 
 static inline uint32_t

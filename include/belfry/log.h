@@ -46,18 +46,18 @@ struct log_ratelimit {
 /* May this message pass? Stores in @dropped how many did not before it. */
 bool log_ratelimit_ok(struct log_ratelimit *rl, uint32_t *dropped);
 
-#define log_guest(level, fmt, ...)                                          \
-	do {                                                                \
-		static struct log_ratelimit rl_;                            \
-		uint32_t dropped_;                                          \
-		if ((level) <= log_get_level() &&                           \
-		    log_ratelimit_ok(&rl_, &dropped_)) {                    \
-			if (dropped_)                                       \
+#define log_guest(level, fmt, ...)                                            \
+	do {                                                                  \
+		static struct log_ratelimit rl_;                              \
+		uint32_t dropped_;                                            \
+		if ((level) <= log_get_level() &&                             \
+		    log_ratelimit_ok(&rl_, &dropped_)) {                      \
+			if (dropped_)                                         \
 				log_write(level, fmt " (%u like it dropped)", \
-					  ##__VA_ARGS__, dropped_);         \
-			else                                                \
-				log_write(level, fmt, ##__VA_ARGS__);       \
-		}                                                           \
+					  ##__VA_ARGS__, dropped_);           \
+			else                                                  \
+				log_write(level, fmt, ##__VA_ARGS__);         \
+		}                                                             \
 	} while (0)
 
 #endif

@@ -17,16 +17,16 @@
 struct reactor;
 
 enum reactor_idle {
-	REACTOR_IDLE_POLL,	/* never sleeps */
-	REACTOR_IDLE_ADAPTIVE,	/* spins for spin_us after the last work, then sleeps */
+	REACTOR_IDLE_POLL, /* never sleeps */
+	REACTOR_IDLE_ADAPTIVE, /* spins for spin_us after the last work, then sleeps */
 };
 
 struct reactor_config {
-	const unsigned *cores;	/* CPU numbers; borrowed during the call */
-	unsigned ncores;	/* 1..REACTOR_MAX */
+	const unsigned *cores; /* CPU numbers; borrowed during the call */
+	unsigned ncores;       /* 1..REACTOR_MAX */
 	enum reactor_idle idle;
-	uint32_t spin_us;	/* 0: the default, 1000 */
-	bool no_pin;		/* for unit tests */
+	uint32_t spin_us; /* 0: the default, 1000 */
+	bool no_pin;	  /* for unit tests */
 };
 
 #define REACTOR_MAX 64
@@ -45,11 +45,11 @@ void reactors_stop(int code);
 void reactors_fini(void);
 
 unsigned reactor_count(void);
-struct reactor *reactor_get(unsigned index);	/* NULL: no such */
-struct reactor *reactor_self(void);		/* NULL: not a reactor's thread */
+struct reactor *reactor_get(unsigned index); /* NULL: no such */
+struct reactor *reactor_self(void);	     /* NULL: not a reactor's thread */
 unsigned reactor_index(const struct reactor *r);
 unsigned reactor_core(const struct reactor *r);
-int reactor_node(const struct reactor *r);	/* NUMA node, -1 unknown */
+int reactor_node(const struct reactor *r); /* NUMA node, -1 unknown */
 
 /* Run one round of reactor @r's loop on this thread (unit tests, without reactors_run). Gives the work done. */
 int reactor_step(struct reactor *r);
@@ -68,11 +68,11 @@ struct reactor_poller {
 	int (*poll)(struct reactor_poller *p);
 	uint64_t (*sleep)(struct reactor_poller *p);
 	void (*wake)(struct reactor_poller *p);
-	const char *name;	/* borrowed; shown by thread_get_stats */
-	unsigned phase;		/* lower ones first in a round; 0 is fine for most */
-	bool armed;		/* the reactor's: sleep() gave its word, wake() is due */
+	const char *name; /* borrowed; shown by thread_get_stats */
+	unsigned phase;	  /* lower ones first in a round; 0 is fine for most */
+	bool armed; /* the reactor's: sleep() gave its word, wake() is due */
 	struct list node;
-	uint64_t busy_count;	/* rounds that did work */
+	uint64_t busy_count; /* rounds that did work */
 };
 #define REACTOR_SLEEP_FOREVER UINT64_MAX
 void reactor_poller_add(struct reactor *r, struct reactor_poller *p);
@@ -81,12 +81,13 @@ void reactor_poller_del(struct reactor *r, struct reactor_poller *p);
 /* Timers: one shot; @fire may start it again. Stop of a stopped timer is harmless. */
 struct reactor_timer {
 	void (*fire)(struct reactor_timer *t);
-	uint64_t deadline;	/* reactor_now() */
-	unsigned slot;		/* place in the heap + 1; 0: not armed */
+	uint64_t deadline; /* reactor_now() */
+	unsigned slot;	   /* place in the heap + 1; 0: not armed */
 	struct reactor *reactor;
 };
 /* -ENOMEM: the heap could not grow. Starting an armed timer moves it. */
-int reactor_timer_start(struct reactor *r, struct reactor_timer *t, uint64_t ns);
+int reactor_timer_start(struct reactor *r, struct reactor_timer *t,
+			uint64_t ns);
 void reactor_timer_stop(struct reactor_timer *t);
 
 /*
@@ -95,10 +96,10 @@ void reactor_timer_stop(struct reactor_timer *t);
  */
 struct reactor_fd {
 	int fd;
-	uint32_t events;	/* EPOLLIN | ... */
+	uint32_t events; /* EPOLLIN | ... */
 	void (*ready)(struct reactor_fd *f, uint32_t events);
 	struct reactor *reactor; /* NULL: not added; del is harmless */
-	struct list node;	/* the owner's, to keep its descriptors in a list */
+	struct list node; /* the owner's, to keep its descriptors in a list */
 };
 int reactor_fd_add(struct reactor *r, struct reactor_fd *f);
 int reactor_fd_mod(struct reactor_fd *f, uint32_t events);
@@ -124,7 +125,7 @@ enum work_pool { WORK_CONTROL, WORK_IO };
 struct work {
 	void (*fn)(struct work *w);
 	void (*done)(struct work *w);
-	struct reactor *origin;	/* set by work_submit */
+	struct reactor *origin; /* set by work_submit */
 	struct reactor_msg msg;
 	struct list node;
 };
@@ -140,7 +141,10 @@ struct reactor_stats {
 };
 void reactor_get_stats(const struct reactor *r, struct reactor_stats *out);
 /* Call @fn for each poller of @r; control plane, on that reactor. */
-void reactor_for_each_poller(struct reactor *r, void (*fn)(const struct reactor_poller *p, void *arg), void *arg);
+void reactor_for_each_poller(struct reactor *r,
+			     void (*fn)(const struct reactor_poller *p,
+					void *arg),
+			     void *arg);
 enum reactor_idle reactor_idle_policy(void);
 
 #endif

@@ -22,7 +22,7 @@
 /* NVMe 2.0 §3.3.3.1, figure 87 (common command format) */
 struct nvme_sqe {
 	uint8_t opcode;
-	uint8_t flags;		/* bits 1:0 FUSE, 7:6 PSDT */
+	uint8_t flags; /* bits 1:0 FUSE, 7:6 PSDT */
 	uint16_t cid;
 	uint32_t nsid;
 	uint32_t cdw2, cdw3;
@@ -35,7 +35,7 @@ struct nvme_sqe {
 			uint64_t addr;
 			uint32_t len;
 			uint8_t rsvd[3];
-			uint8_t type;	/* 7:4 type, 3:0 subtype */
+			uint8_t type; /* 7:4 type, 3:0 subtype */
 		} sgl;
 	};
 	uint32_t cdw10, cdw11, cdw12, cdw13, cdw14, cdw15;
@@ -44,14 +44,16 @@ _Static_assert(sizeof(struct nvme_sqe) == 64, "SQE");
 _Static_assert(sizeof(struct nvme_sgl) == 16, "SGL descriptor");
 
 #define NVME_SQE_FUSE(flags) ((flags)&3)
-#define NVME_SQE_PSDT(flags) ((flags) >> 6) /* 0 PRP, 1 SGL (contiguous metadata), 2 SGL (SGL metadata) */
+#define NVME_SQE_PSDT(flags) \
+	((flags) >>          \
+	 6) /* 0 PRP, 1 SGL (contiguous metadata), 2 SGL (SGL metadata) */
 
 /* NVMe 2.0 §3.3.3.2 */
 struct nvme_cqe {
 	uint32_t dw0, dw1;
 	uint16_t sq_head, sqid;
 	uint16_t cid;
-	uint16_t status;	/* bit 0 phase, 15:1 status field */
+	uint16_t status; /* bit 0 phase, 15:1 status field */
 };
 _Static_assert(sizeof(struct nvme_cqe) == 16, "CQE");
 
@@ -65,6 +67,7 @@ enum nvme_sgl_type {
 #define NVME_SGL_TYPE(t) ((t) >> 4)
 #define NVME_SGL_SUBTYPE(t) ((t)&15)
 
-#define NVME_PAGE 4096u /* CAP.MPSMIN = CAP.MPSMAX = 0: the only memory page size */
+#define NVME_PAGE \
+	4096u /* CAP.MPSMIN = CAP.MPSMAX = 0: the only memory page size */
 
 #endif
