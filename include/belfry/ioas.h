@@ -52,7 +52,7 @@ struct ioas_limits {
 };
 struct ioas_usage {
 	uint64_t arena_used;
-	uint32_t ioas, extents, vmas;
+	uint32_t ioas, extents, vmas, fds; /* fds: of the client, kept open (iommufd) */
 	uint64_t maps, unmaps;	/* since creation */
 };
 
@@ -98,10 +98,11 @@ int ioas_destroy(struct ioas_ctx *ctx, uint32_t id, struct ioas_op *op);
 /*
  * Map @len bytes of @fd at @off. Takes @fd always (also on error; it may be -1 only in legacy mode: IOAS_NOHOST).
  * Legacy: at @iova. An exact duplicate (same iova, len, off, file, prot) succeeds; any other overlap -EEXIST.
- * iommufd: the server chooses, @op->iova tells; @iova is ignored.
- * @prot: IOAS_READ | IOAS_WRITE. -EINVAL: empty, not page-aligned (len, and iova in legacy; @off must be page-aligned),
+ * iommufd: the server chooses, @op->iova tells; @iova is ignored. Any @off: the IOVA has its place within the page.
+ * @prot: IOAS_READ | IOAS_WRITE. -EINVAL: empty, not page-aligned (len; in legacy also iova and off),
  * wrapping, off + len over st_size, a file that is no memory (see DESIGN.md), no prot;
- * -ENOENT unknown IOAS; -ENOSPC over quota or arena full; -EACCES: fd not open for what @prot asks; other -errno of mmap.
+ * -ENOENT unknown IOAS; -ENOSPC over quota or arena full; -EACCES: fd not open for what @prot asks (mmap wants it
+ * readable, always); -EPERM: sealed against writing; other -errno of mmap.
  */
 int ioas_map(struct ioas_ctx *ctx, uint32_t id, iova_t iova, uint64_t len, int fd, uint64_t off, uint32_t prot,
 	     struct ioas_op *op);
@@ -132,14 +133,16 @@ int ioas_detach(struct ioas_ctx *ctx, struct ioas_op *op);
 /*
  * Listeners: whoever caches something of the attached address space (rings, shadow doorbells, replicas).
  * map: an extent has come (also as a replay on attach and on adding the listener).
+ * Neither may call the functions above; a listener may remove itself in them, not another.
  * unmap: [iova, iova + len) goes: it is out of the view already; host memory still stands. Forget what is cached,
  * refuse new use; when no I/O touches it any more: ioas_unmap_ack(u) (at once, or later, exactly once, home reactor).
  */
-struct ioas_unmap; /* one unmap that is under way; lives until every listener has acked */
+struct ioas_unmap; /* a listener's part of one unmap that is under way; lives until every listener has acked */
 struct ioas_listener {
 	void (*map)(struct ioas_listener *l, const struct ioas_extent *e);
 	void (*unmap)(struct ioas_listener *l, const struct ioas_extent *e, struct ioas_unmap *u);
 	struct list node;
+	struct list owed; /* lib/ioas: acks to come */
 };
 /* unmap is called once per extent that goes; ack as often as called. */
 void ioas_unmap_ack(struct ioas_unmap *u);
@@ -168,7 +171,7 @@ struct ioas_view_head {
 
 /*
  * Host pointer of [iova, iova + len), which must lie in one extent with all of @prot.
- * NULL: no such, call ioas_iov() or ioas_why(). @len > 0. The slow half searches, O(log n), and refreshes @hit.
+ * NULL: no such; ioas_iov() tells more. @len > 0. The slow half searches, O(log n), and refreshes @hit.
  */
 void *ioas_translate_slow(struct ioas_view *v, struct ioas_hit *hit, iova_t iova, uint64_t len, uint32_t prot);
 
@@ -190,6 +193,15 @@ ioas_translate(struct ioas_view *v, struct ioas_hit *hit, iova_t iova, uint64_t 
  */
 int ioas_iov(struct ioas_view *v, struct ioas_hit *hit, iova_t iova, uint64_t len, uint32_t prot, struct iovec *iov,
 	     unsigned max, unsigned *cnt);
+
+/*
+ * A replica: the view of another reactor. Its owner feeds it with what a listener on the home reactor was told (and acks
+ * there when it has taken the extent out and no I/O of its reactor touches it). Lookups as on the context's own view.
+ */
+int ioas_replica_create(struct ioas_view **out); /* -ENOMEM */
+void ioas_replica_destroy(struct ioas_view *v);
+int ioas_replica_map(struct ioas_view *v, const struct ioas_extent *e); /* -ENOMEM; -EEXIST: overlaps */
+void ioas_replica_unmap(struct ioas_view *v, const struct ioas_extent *e);
 
 /* Did any of [iova, iova + len) leave the view in the last 100 ms? Then a command that names it waits (GUEST.md, 4). */
 bool ioas_recently_unmapped(struct ioas_view *v, iova_t iova, uint64_t len);
