@@ -44,6 +44,8 @@ json_t *rpc_methods(bool current);
  * A socket that a dead daemon left is replaced. Mode 0600.
  */
 int rpc_listen(struct reactor *control, const char *path, struct rpc_server **out);
+/* Serve nobody any more: connections and socket go, the lock stays until rpc_close(). */
+void rpc_stop(struct rpc_server *s);
 void rpc_close(struct rpc_server *s);
 
 /* Answer, once. result: takes @result (a NULL is out of memory: internal error). error: @code and a sentence. */

@@ -429,20 +429,29 @@ free_server:
 }
 
 void
-rpc_close(struct rpc_server *s)
+rpc_stop(struct rpc_server *s)
 {
 	struct conn *c, *next;
 
-	if (!s)
+	if (s->listen.fd < 0)
 		return;
 	reactor_timer_stop(&s->resume);
 	reactor_fd_del(&s->listen);
 	unlink(s->path);
 	close(s->listen.fd);
+	s->listen.fd = -1;
 	list_for_each_safe(c, next, &s->conns, node) {
 		conn_flush(c);
 		conn_free(c);
 	}
+}
+
+void
+rpc_close(struct rpc_server *s)
+{
+	if (!s)
+		return;
+	rpc_stop(s);
 	unlink(s->lock_path);
 	close(s->lock_fd);
 	free(s->lock_path);

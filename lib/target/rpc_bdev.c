@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * RPC: create, change and delete block devices. Not for what one is like: rpc_bdev_info.c.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+/* A request that waits for the bdev layer. */
+struct bdev_job {
+	struct bdev_ctl ctl;
+	struct rpc_req *req;
+	bool create; /* the result is a name */
+};
+
+static void
+bdev_job_done(struct bdev_ctl *ctl, int err)
+{
+	struct bdev_job *job = container_of(ctl, struct bdev_job, ctl);
+	struct bdev_info info;
+
+	if (err) {
+		rpc_errno(job->req, err, ctl->error[0] ? "%s" : NULL,
+			  ctl->error);
+	} else if (job->create) {
+		bdev_info_of(ctl->bdev, &info);
+		rpc_result(job->req, json_string(info.name));
+	} else {
+		rpc_result(job->req, json_true());
+	}
+	free(job);
+}
+
+static struct bdev_job *
+bdev_job_new(struct rpc_req *req, bool create)
+{
+	struct bdev_job *job = calloc(1, sizeof(*job));
+
+	if (!job) {
+		rpc_errno(req, -ENOMEM, NULL);
+		return NULL;
+	}
+	job->ctl.done = bdev_job_done;
+	job->req = req;
+	job->create = create;
+	return job;
+}
+
+static void
+bdev_job_started(struct bdev_job *job, int err)
+{
+	if (err != -EINPROGRESS)
+		bdev_job_done(&job->ctl, err);
+}
+
+/* ---- create: aio ---- */
+
+struct create_params {
+	const char *name, *filename, *base_name, *base_bdev_name;
+	uint32_t block_size, physical_block_size, md_size, dif_type,
+		optimal_io_boundary;
+	uint64_t num_blocks;
+	uint64_t avg_read_latency, p99_read_latency, avg_write_latency,
+		p99_write_latency;
+	int32_t numa_id;
+	bool readonly, fallocate, nowait, uuid_seen;
+	uuid_t uuid;
+};
+#define P(field, type) PARAM(struct create_params, field, type)
+#define P_REQ(field, type) PARAM_REQ(struct create_params, field, type)
+#define P_UUID PARAM_SEEN(struct create_params, uuid, RPC_UUID)
+
+static const struct rpc_param aio_table[] = {
+	P_REQ(name, RPC_STRING),
+	P_REQ(filename, RPC_STRING),
+	P(block_size, RPC_U32),
+	P(readonly, RPC_BOOL),
+	P(fallocate, RPC_BOOL),
+	P(nowait, RPC_BOOL),
+	P_UUID,
+};
+
+static bool
+name_ok(struct rpc_req *req, const char *name)
+{
+	if (!name || *name)
+		return true;
+	bad_params(req, "'name' is empty");
+	return false;
+}
+
+static void
+rpc_aio_create(struct rpc_req *req, const json_t *params)
+{
+	struct create_params p = { 0 };
+	struct bdev_job *job;
+
+	if (!rpc_decode(req, params, aio_table, ARRAY_SIZE(aio_table), &p, 0) ||
+	    !name_ok(req, p.name))
+		return;
+	job = bdev_job_new(req, true);
+	if (!job)
+		return;
+	bdev_job_started(job,
+			 bdev_aio_create(
+				 &(struct bdev_aio_params){
+					 .name = p.name,
+					 .filename = p.filename,
+					 .block_len = p.block_size,
+					 .read_only = p.readonly,
+					 .fallocate = p.fallocate,
+					 .nowait = p.nowait,
+					 .uuid = p.uuid_seen ? &p.uuid : NULL },
+				 &job->ctl));
+}
+
+/* ---- create: null and malloc ---- */
+
+static const struct rpc_param null_table[] = {
+	P_REQ(name, RPC_STRING),
+	P_REQ(block_size, RPC_U32),
+	P_REQ(num_blocks, RPC_U64),
+	P_UUID,
+	P(physical_block_size, RPC_U32),
+	P(md_size, RPC_U32),
+	P(dif_type, RPC_U32),
+	/* mean something with metadata only, or are hints that change nothing here */
+	PARAM_IGNORE("dif_pi_format"),
+	PARAM_IGNORE("dif_is_head_of_md"),
+	PARAM_IGNORE("preferred_write_granularity"),
+	PARAM_IGNORE("preferred_write_alignment"),
+	PARAM_IGNORE("optimal_write_size"),
+	PARAM_IGNORE("preferred_unmap_granularity"),
+	PARAM_IGNORE("preferred_unmap_alignment"),
+};
+
+static const struct rpc_param malloc_table[] = {
+	P(name, RPC_STRING),
+	P_REQ(block_size, RPC_U32),
+	P_REQ(num_blocks, RPC_U64),
+	P_UUID,
+	P(physical_block_size, RPC_U32),
+	P(md_size, RPC_U32),
+	P(dif_type, RPC_U32),
+	P(numa_id, RPC_I32),
+	P(optimal_io_boundary, RPC_U32),
+	PARAM_IGNORE("md_interleave"),
+	PARAM_IGNORE("dif_pi_format"),
+	PARAM_IGNORE("dif_is_head_of_md"),
+};
+
+static bool
+check_memory(struct rpc_req *req, const struct create_params *p)
+{
+	const char *name = p->md_size		    ? "md_size"
+			   : p->dif_type	    ? "dif_type"
+			   : p->optimal_io_boundary ? "optimal_io_boundary"
+						    : NULL;
+
+	if (name) {
+		bad_params(req, "'%s' is not supported: leave it out", name);
+		return false;
+	}
+	return name_ok(req, p->name);
+}
+
+static void
+rpc_null_create(struct rpc_req *req, const json_t *params)
+{
+	struct create_params p = { 0 };
+	struct bdev_job *job;
+
+	if (!rpc_decode(req, params, null_table, ARRAY_SIZE(null_table), &p,
+			0) ||
+	    !check_memory(req, &p))
+		return;
+	job = bdev_job_new(req, true);
+	if (!job)
+		return;
+	bdev_job_started(
+		job, bdev_null_create(
+			     &(struct bdev_null_params){
+				     .name = p.name,
+				     .block_len = p.block_size,
+				     .num_blocks = p.num_blocks,
+				     .uuid = p.uuid_seen ? &p.uuid : NULL,
+				     .phys_block_len = p.physical_block_size },
+			     &job->ctl));
+}
+
+static void
+rpc_malloc_create(struct rpc_req *req, const json_t *params)
+{
+	struct create_params p = { .numa_id = -1 };
+	struct bdev_job *job;
+
+	if (!rpc_decode(req, params, malloc_table, ARRAY_SIZE(malloc_table), &p,
+			0) ||
+	    !check_memory(req, &p))
+		return;
+	job = bdev_job_new(req, true);
+	if (!job)
+		return;
+	bdev_job_started(
+		job, bdev_malloc_create(
+			     &(struct bdev_malloc_params){
+				     .name = p.name,
+				     .block_len = p.block_size,
+				     .num_blocks = p.num_blocks,
+				     .uuid = p.uuid_seen ? &p.uuid : NULL,
+				     .phys_block_len = p.physical_block_size,
+				     .numa = p.numa_id },
+			     &job->ctl));
+}
+
+/* ---- create: those that stand on another ---- */
+
+static const struct rpc_param delay_table[] = {
+	P_REQ(name, RPC_STRING),
+	P_REQ(base_bdev_name, RPC_STRING),
+	P_REQ(avg_read_latency, RPC_U64),
+	P_REQ(p99_read_latency, RPC_U64),
+	P_REQ(avg_write_latency, RPC_U64),
+	P_REQ(p99_write_latency, RPC_U64),
+	P_UUID,
+};
+
+static void
+rpc_delay_create(struct rpc_req *req, const json_t *params)
+{
+	struct create_params p = { 0 };
+	struct bdev_job *job;
+
+	if (!rpc_decode(req, params, delay_table, ARRAY_SIZE(delay_table), &p,
+			0) ||
+	    !name_ok(req, p.name))
+		return;
+	job = bdev_job_new(req, true);
+	if (!job)
+		return;
+	bdev_job_started(job,
+			 bdev_delay_create(
+				 &(struct bdev_delay_params){
+					 .name = p.name,
+					 .base = p.base_bdev_name,
+					 .avg_read_us = p.avg_read_latency,
+					 .p99_read_us = p.p99_read_latency,
+					 .avg_write_us = p.avg_write_latency,
+					 .p99_write_us = p.p99_write_latency,
+					 .uuid = p.uuid_seen ? &p.uuid : NULL },
+				 &job->ctl));
+}
+
+static const struct rpc_param error_table[] = {
+	P_REQ(base_name, RPC_STRING),
+	P_UUID,
+};
+
+static void
+rpc_error_create(struct rpc_req *req, const json_t *params)
+{
+	struct create_params p = { 0 };
+	struct bdev_job *job;
+
+	if (!rpc_decode(req, params, error_table, ARRAY_SIZE(error_table), &p,
+			0))
+		return;
+	job = bdev_job_new(req, true);
+	if (!job)
+		return;
+	bdev_job_started(job,
+			 bdev_error_create(
+				 &(struct bdev_error_params){
+					 .base = p.base_name,
+					 .uuid = p.uuid_seen ? &p.uuid : NULL },
+				 &job->ctl));
+}
+
+struct inject_params {
+	const char *name, *io_type, *error_type;
+	uint32_t num;
+	uint64_t corrupt_offset;
+	uint8_t corrupt_value;
+	uint32_t queue_depth, nvme_sct, nvme_sc;
+	bool queue_depth_seen, nvme_sct_seen, nvme_sc_seen;
+};
+
+static const struct rpc_param inject_table[] = {
+	PARAM_REQ(struct inject_params, name, RPC_STRING),
+	PARAM_REQ(struct inject_params, io_type, RPC_STRING),
+	PARAM_REQ(struct inject_params, error_type, RPC_STRING),
+	PARAM(struct inject_params, num, RPC_U32),
+	PARAM(struct inject_params, corrupt_offset, RPC_U64),
+	PARAM(struct inject_params, corrupt_value, RPC_U8),
+	PARAM_SEEN(struct inject_params, queue_depth, RPC_U32),
+	PARAM_SEEN(struct inject_params, nvme_sct, RPC_U32),
+	PARAM_SEEN(struct inject_params, nvme_sc, RPC_U32),
+};
+
+static bool
+inject_io_type(struct rpc_req *req, const char *s,
+	       struct bdev_error_inject *inj)
+{
+	bool all = !strcmp(s, "all");
+
+	if (!strcmp(s, "clear")) {
+		inj->type = BDEV_INJECT_CLEAR;
+		inj->read = inj->write = inj->flush = inj->unmap = true;
+		return true;
+	}
+	inj->read = all || !strcmp(s, "read");
+	inj->write = all || !strcmp(s, "write");
+	inj->flush = all || !strcmp(s, "flush");
+	inj->unmap = all || !strcmp(s, "unmap");
+	if (inj->read || inj->write || inj->flush || inj->unmap)
+		return true;
+	bad_params(
+		req,
+		"'io_type' '%.64s' is none of clear, read, write, unmap, flush, all",
+		s);
+	return false;
+}
+
+static bool
+inject_error_type(struct rpc_req *req, const char *s,
+		  struct bdev_error_inject *inj)
+{
+	bool clear = inj->type == BDEV_INJECT_CLEAR;
+
+	if (!strcmp(s, "failure"))
+		inj->type = BDEV_INJECT_FAILURE;
+	else if (!strcmp(s, "pending"))
+		inj->type = BDEV_INJECT_PENDING;
+	else if (!strcmp(s, "corrupt_data"))
+		inj->type = BDEV_INJECT_CORRUPT;
+	else if (!strcmp(s, "nomem"))
+		inj->type = BDEV_INJECT_NOMEM;
+	else {
+		bad_params(
+			req,
+			"'error_type' '%.64s' is none of failure, pending, corrupt_data, nomem",
+			s);
+		return false;
+	}
+	if (clear)
+		inj->type = BDEV_INJECT_CLEAR;
+	return true;
+}
+
+static void
+rpc_error_inject(struct rpc_req *req, const json_t *params)
+{
+	struct inject_params p = { .num = 1 };
+	struct bdev_error_inject inj = { .type = BDEV_INJECT_FAILURE };
+	struct bdev_job *job;
+	const char *name;
+
+	if (!rpc_decode(req, params, inject_table, ARRAY_SIZE(inject_table), &p,
+			0) ||
+	    !inject_io_type(req, p.io_type, &inj) ||
+	    !inject_error_type(req, p.error_type, &inj))
+		return;
+	name = p.queue_depth_seen ? "queue_depth"
+	       : p.nvme_sct_seen  ? "nvme_sct"
+	       : p.nvme_sc_seen	  ? "nvme_sc"
+				  : NULL;
+	if (name) {
+		bad_params(req, "'%s' is not supported: leave it out", name);
+		return;
+	}
+	inj.num = p.num;
+	inj.corrupt_offset = p.corrupt_offset;
+	inj.corrupt_value = p.corrupt_value;
+	job = bdev_job_new(req, false);
+	if (job)
+		bdev_job_started(job,
+				 bdev_error_inject(p.name, &inj, &job->ctl));
+}
+
+/* ---- by name ---- */
+
+static const struct rpc_param name_table[] = {
+	P_REQ(name, RPC_STRING),
+};
+
+static void
+delete_of(struct rpc_req *req, const json_t *params, const char *module)
+{
+	struct create_params p = { 0 };
+	struct bdev_job *job;
+
+	if (!rpc_decode(req, params, name_table, ARRAY_SIZE(name_table), &p, 0))
+		return;
+	job = bdev_job_new(req, false);
+	if (job)
+		bdev_job_started(job, bdev_delete(p.name, module, &job->ctl));
+}
+
+static void
+rpc_aio_delete(struct rpc_req *req, const json_t *params)
+{
+	delete_of(req, params, "aio");
+}
+
+static void
+rpc_null_delete(struct rpc_req *req, const json_t *params)
+{
+	delete_of(req, params, "null");
+}
+
+static void
+rpc_malloc_delete(struct rpc_req *req, const json_t *params)
+{
+	delete_of(req, params, "malloc");
+}
+
+static void
+rpc_delay_delete(struct rpc_req *req, const json_t *params)
+{
+	delete_of(req, params, "delay");
+}
+
+static void
+rpc_error_delete(struct rpc_req *req, const json_t *params)
+{
+	delete_of(req, params, "error");
+}
+
+static void
+rpc_aio_rescan(struct rpc_req *req, const json_t *params)
+{
+	struct create_params p = { 0 };
+	struct bdev_job *job;
+
+	if (!rpc_decode(req, params, name_table, ARRAY_SIZE(name_table), &p, 0))
+		return;
+	job = bdev_job_new(req, false);
+	if (job)
+		bdev_job_started(job, bdev_aio_rescan(p.name, &job->ctl));
+}
+
+struct resize_params {
+	const char *name;
+	uint64_t new_size;
+};
+
+static const struct rpc_param resize_table[] = {
+	PARAM_REQ(struct resize_params, name, RPC_STRING),
+	PARAM_REQ(struct resize_params, new_size, RPC_U64),
+};
+
+static void
+rpc_null_resize(struct rpc_req *req, const json_t *params)
+{
+	struct resize_params p = { 0 };
+	struct bdev_job *job;
+
+	if (!rpc_decode(req, params, resize_table, ARRAY_SIZE(resize_table), &p,
+			0))
+		return;
+	job = bdev_job_new(req, false);
+	if (job)
+		bdev_job_started(job, bdev_null_resize(p.name, p.new_size,
+						       &job->ctl));
+}
+
+static const struct rpc_method methods[] = {
+	{ "bdev_aio_create", rpc_aio_create, RPC_RUNTIME },
+	{ "bdev_aio_delete", rpc_aio_delete, RPC_RUNTIME },
+	{ "bdev_aio_rescan", rpc_aio_rescan, RPC_RUNTIME },
+	{ "bdev_null_create", rpc_null_create, RPC_RUNTIME },
+	{ "bdev_null_delete", rpc_null_delete, RPC_RUNTIME },
+	{ "bdev_null_resize", rpc_null_resize, RPC_RUNTIME },
+	{ "bdev_malloc_create", rpc_malloc_create, RPC_RUNTIME },
+	{ "bdev_malloc_delete", rpc_malloc_delete, RPC_RUNTIME },
+	{ "bdev_delay_create", rpc_delay_create, RPC_RUNTIME },
+	{ "bdev_delay_delete", rpc_delay_delete, RPC_RUNTIME },
+	{ "bdev_error_create", rpc_error_create, RPC_RUNTIME },
+	{ "bdev_error_delete", rpc_error_delete, RPC_RUNTIME },
+	{ "bdev_error_inject_error", rpc_error_inject, RPC_RUNTIME },
+};
+
+void
+rpc_bdev_register(void)
+{
+	rpc_register(methods, ARRAY_SIZE(methods));
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * RPC: what the reactors and the controllers on them do. Not for bdevs: rpc_bdev_info.c. Ticks are nanoseconds.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/* ---- framework_get_reactors ---- */
+
+static json_t *
+reactor_json(struct reactor *r)
+{
+	struct reactor_stats s;
+	char name[32], mask[24];
+
+	reactor_get_stats(r, &s);
+	thread_name(r, name, sizeof(name));
+	cpumask(r, mask, sizeof(mask));
+	return json_pack(
+		"{s:i, s:I, s:I, s:b, s:I, s:I, s:i, s:[{s:s, s:i, s:s, s:I}]}",
+		"lcore", (int)reactor_core(r), "busy", (json_int_t)s.busy_ns,
+		"idle", (json_int_t)s.idle_ns, "in_interrupt",
+		reactor_idle_policy() == REACTOR_IDLE_ADAPTIVE, "sleeps",
+		(json_int_t)s.sleeps, "rounds", (json_int_t)s.rounds, "numa_id",
+		reactor_node(r), "lw_threads", "name", name, "id",
+		(int)reactor_index(r) + 1, "cpumask", mask, "elapsed",
+		(json_int_t)(s.busy_ns + s.idle_ns));
+}
+
+static void
+rpc_get_reactors(struct rpc_req *req, const json_t *params)
+{
+	json_t *reactors;
+	unsigned i;
+
+	if (!no_params(req, params))
+		return;
+	reactors = json_array();
+	for (i = 0; i < reactor_count(); i++)
+		json_array_append_new(reactors, reactor_json(reactor_get(i)));
+	rpc_result(req, json_pack("{s:I, s:i, s:o}", "tick_rate",
+				  (json_int_t)TICK_RATE, "pid", (int)getpid(),
+				  "reactors", reactors));
+}
+
+/* ---- thread_get_stats: pollers are counted where they run ---- */
+
+struct threads_job {
+	struct fanout f;
+	struct rpc_req *req;
+	json_t *threads;
+};
+
+static void
+count_poller(const struct reactor_poller *p, void *arg)
+{
+	(*(unsigned *)arg)++;
+}
+
+static void
+threads_visit(struct fanout *f)
+{
+	struct threads_job *job = container_of(f, struct threads_job, f);
+	struct reactor *r = reactor_self();
+	struct reactor_stats s;
+	unsigned pollers = 0;
+	char name[32], mask[24];
+
+	reactor_for_each_poller(r, count_poller, &pollers);
+	reactor_get_stats(r, &s);
+	thread_name(r, name, sizeof(name));
+	cpumask(r, mask, sizeof(mask));
+	json_array_append_new(
+		job->threads,
+		json_pack("{s:s, s:i, s:s, s:I, s:I, s:i, s:i, s:i}", "name",
+			  name, "id", (int)reactor_index(r) + 1, "cpumask",
+			  mask, "busy", (json_int_t)s.busy_ns, "idle",
+			  (json_int_t)s.idle_ns, "active_pollers_count",
+			  (int)pollers, "timed_pollers_count", 0,
+			  "paused_pollers_count", 0));
+}
+
+static void
+threads_done(struct fanout *f)
+{
+	struct threads_job *job = container_of(f, struct threads_job, f);
+
+	rpc_result(job->req,
+		   json_pack("{s:I, s:o}", "tick_rate", (json_int_t)TICK_RATE,
+			     "threads", job->threads));
+	free(job);
+}
+
+static void
+rpc_thread_get_stats(struct rpc_req *req, const json_t *params)
+{
+	struct threads_job *job;
+
+	if (!no_params(req, params))
+		return;
+	job = calloc(1, sizeof(*job));
+	if (!job) {
+		rpc_errno(req, -ENOMEM, NULL);
+		return;
+	}
+	job->req = req;
+	job->threads = json_array();
+	job->f.fn = threads_visit;
+	job->f.done = threads_done;
+	fanout_run(&job->f);
+}
+
+/* ---- nvmf_get_stats ---- */
+
+static json_t *
+group_json(struct reactor *r)
+{
+	struct nvme_core_stats s = { 0 };
+	json_t *transports = json_array();
+	char name[32];
+
+	nvme_core_get_stats(r, &s);
+	thread_name(r, name, sizeof(name));
+	if (transport.created)
+		json_array_append_new(
+			transports,
+			json_pack("{s:s, s:I, s:I, s:I, s:i}", "trtype", TRTYPE,
+				  "polls", (json_int_t)s.polls,
+				  "polls_spurious",
+				  (json_int_t)s.polls_spurious, "ctrlr_intr",
+				  (json_int_t)s.irqs, "numa_id",
+				  reactor_node(r)));
+	/* each controller has one admin queue while it is enabled; the count of controllers is what we have */
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+			 "name", name, "admin_qpairs",
+			 (json_int_t)s.admin_queues_total, "io_qpairs",
+			 (json_int_t)s.io_queues_total, "current_admin_qpairs",
+			 (json_int_t)s.ctrls, "current_io_qpairs",
+			 (json_int_t)s.io_queues, "pending_bdev_io",
+			 (json_int_t)s.pending_io, "completed_nvme_io",
+			 (json_int_t)s.commands, "completed_nvme_admin",
+			 (json_int_t)s.admin_commands, "transports",
+			 transports);
+}
+
+struct stats_params {
+	const char *tgt_name;
+};
+
+static const struct rpc_param stats_table[] = {
+	PARAM(struct stats_params, tgt_name, RPC_STRING),
+};
+
+static void
+rpc_nvmf_get_stats(struct rpc_req *req, const json_t *params)
+{
+	struct stats_params p = { 0 };
+	json_t *groups;
+	unsigned i;
+
+	if (!rpc_decode(req, params, stats_table, ARRAY_SIZE(stats_table), &p,
+			0) ||
+	    !target_name_ok(req, p.tgt_name))
+		return;
+	groups = json_array();
+	for (i = 0; i < reactor_count(); i++)
+		json_array_append_new(groups, group_json(reactor_get(i)));
+	rpc_result(req,
+		   json_pack("{s:I, s:o}", "tick_rate", (json_int_t)TICK_RATE,
+			     "poll_groups", groups));
+}
+
+static const struct rpc_method methods[] = {
+	{ "framework_get_reactors", rpc_get_reactors,
+	  RPC_STARTUP | RPC_RUNTIME },
+	{ "thread_get_stats", rpc_thread_get_stats, RPC_STARTUP | RPC_RUNTIME },
+	{ "nvmf_get_stats", rpc_nvmf_get_stats, RPC_RUNTIME },
+};
+
+void
+rpc_stats_register(void)
+{
+	rpc_register(methods, ARRAY_SIZE(methods));
+}
