@@ -23,14 +23,14 @@ struct bdev_ch;
 enum bdev_op {
 	BDEV_READ,
 	BDEV_WRITE,
-	BDEV_FLUSH,		/* all that was completed before is on stable storage */
-	BDEV_DISCARD,		/* deallocate; reads give zeros afterwards if BDEV_CAP_DISCARD_ZEROES */
+	BDEV_FLUSH, /* all that was completed before is on stable storage */
+	BDEV_DISCARD, /* deallocate; reads give zeros afterwards if BDEV_CAP_DISCARD_ZEROES */
 	BDEV_WRITE_ZEROES,
 	BDEV_OPS,
 };
 
-#define BDEV_IO_FUA 1u		/* WRITE, WRITE_ZEROES: on stable storage when done */
-#define BDEV_IO_UNMAP 2u	/* WRITE_ZEROES: may deallocate */
+#define BDEV_IO_FUA 1u	 /* WRITE, WRITE_ZEROES: on stable storage when done */
+#define BDEV_IO_UNMAP 2u /* WRITE_ZEROES: may deallocate */
 
 /*
  * One I/O; embedded by the submitter, who fills the first part and keeps it, the iov array and the memory until @done.
@@ -44,12 +44,13 @@ struct bdev_io {
 	uint8_t flags;
 	uint16_t iovcnt;
 	int err;
-	uint64_t off;		/* bytes; a multiple of the block length */
-	uint64_t len;		/* bytes; 0 only for FLUSH */
-	struct iovec *iov;	/* READ and WRITE; sum of lengths == len; at most 1024 */
+	uint64_t off; /* bytes; a multiple of the block length */
+	uint64_t len; /* bytes; 0 only for FLUSH */
+	struct iovec
+		*iov; /* READ and WRITE; sum of lengths == len; at most 1024 */
 	/*
 	 * Optional, NULL without. @faulted: asked after data was copied out of the submitter's memory; true: the copy
-	 * is made up (SIGBUS), the I/O ends with -EFAULT. @flush_seen: the submitter's own mark of failed flushes,
+	 * is made up (SIGBUS), the I/O ends with -EFAULT. Any thread. @flush_seen: the submitter's own mark of failed flushes,
 	 * see bdev_flush_seq(); touched on this reactor only.
 	 */
 	bool (*faulted)(const struct bdev_io *io);
@@ -57,7 +58,7 @@ struct bdev_io {
 	/* the bdev layer's and the backend's */
 	uint64_t start_ns;
 	struct list node;
-	uint64_t priv[16];	/* for the backend: an iocb, saved fields */
+	uint64_t priv[16]; /* for the backend: an iocb, saved fields */
 	struct bdev_io *parent;
 };
 
@@ -68,17 +69,17 @@ struct bdev_io {
 
 /* What a namespace needs to know; stable but for num_blocks (resize). */
 struct bdev_info {
-	const char *name;	/* the bdev's; good while a desc is open */
-	const char *product;	/* "AIO disk", ... */
-	uint32_t block_len;	/* bytes: 512 or 4096 */
+	const char *name;    /* the bdev's; good while a desc is open */
+	const char *product; /* "AIO disk", ... */
+	uint32_t block_len;  /* bytes: 512 or 4096 */
 	uint32_t phys_block_len;
 	uint64_t num_blocks;
 	uuid_t uuid;
 	uint32_t caps;
 	bool read_only;
-	bool write_cache;	/* volatile: flush means something */
-	uint32_t max_discard_blocks;	/* 0: no limit */
-	uint32_t discard_granularity;	/* bytes */
+	bool write_cache;	      /* volatile: flush means something */
+	uint32_t max_discard_blocks;  /* 0: no limit */
+	uint32_t discard_granularity; /* bytes */
 };
 
 enum bdev_event { BDEV_EVENT_REMOVE, BDEV_EVENT_RESIZE };
@@ -89,7 +90,9 @@ enum bdev_event { BDEV_EVENT_REMOVE, BDEV_EVENT_RESIZE };
  * @name may also be the UUID. -ENODEV unknown or being removed; -EPERM @write, and claimed by another; -ENOMEM.
  * @write says what the user intends, for claims; I/O is not checked against it, since the channel is shared.
  */
-int bdev_open(const char *name, bool write, void (*event)(enum bdev_event ev, void *arg), void *arg, struct bdev_desc **out);
+int bdev_open(const char *name, bool write,
+	      void (*event)(enum bdev_event ev, void *arg), void *arg,
+	      struct bdev_desc **out);
 void bdev_close(struct bdev_desc *desc);
 /*
  * Exclusive writer: at most one claim a bdev (vbdevs take one on their base). -EPERM: taken, or another desc is open
@@ -128,37 +131,78 @@ unsigned bdev_inflight(void);
 /* ---- control: create, delete, list. Answers may come later, through @done on the control reactor. ---- */
 struct bdev_ctl {
 	void (*done)(struct bdev_ctl *c, int err);
-	char error[256];	/* on failure: a sentence that names the value and the fix */
-	struct bdev *bdev;	/* create: the new device */
+	char error[256]; /* on failure: a sentence that names the value and the fix */
+	struct bdev *bdev; /* create: the new device */
 };
 
-struct bdev_null_params { const char *name; uint32_t block_len; uint64_t num_blocks; const uuid_t *uuid; uint32_t phys_block_len; };
-struct bdev_malloc_params { const char *name; uint32_t block_len; uint64_t num_blocks; const uuid_t *uuid; uint32_t phys_block_len; int numa; };
-struct bdev_aio_params { const char *name, *filename; uint32_t block_len; /* 0: the device's, or 512 */ bool read_only, fallocate, nowait; const uuid_t *uuid; };
-struct bdev_delay_params { const char *name, *base; uint64_t avg_read_us, p99_read_us, avg_write_us, p99_write_us; const uuid_t *uuid; };
-struct bdev_error_params { const char *base; const uuid_t *uuid; };	/* named EE_<base>, as SPDK does */
-struct bdev_error_inject { bool read, write, flush, unmap; enum { BDEV_INJECT_FAILURE, BDEV_INJECT_PENDING, BDEV_INJECT_CORRUPT, BDEV_INJECT_NOMEM, BDEV_INJECT_CLEAR } type;
-	uint32_t num; uint64_t corrupt_offset; uint8_t corrupt_value; };
+struct bdev_null_params {
+	const char *name;
+	uint32_t block_len;
+	uint64_t num_blocks;
+	const uuid_t *uuid;
+	uint32_t phys_block_len;
+};
+struct bdev_malloc_params {
+	const char *name;
+	uint32_t block_len;
+	uint64_t num_blocks;
+	const uuid_t *uuid;
+	uint32_t phys_block_len;
+	int numa;
+};
+struct bdev_aio_params {
+	const char *name, *filename;
+	uint32_t block_len; /* 0: the device's, or 512 */
+	bool read_only, fallocate, nowait;
+	const uuid_t *uuid;
+};
+struct bdev_delay_params {
+	const char *name, *base;
+	uint64_t avg_read_us, p99_read_us, avg_write_us, p99_write_us;
+	const uuid_t *uuid;
+};
+struct bdev_error_params {
+	const char *base;
+	const uuid_t *uuid;
+}; /* named EE_<base>, as SPDK does */
+struct bdev_error_inject {
+	bool read, write, flush, unmap;
+	enum {
+		BDEV_INJECT_FAILURE,
+		BDEV_INJECT_PENDING,
+		BDEV_INJECT_CORRUPT,
+		BDEV_INJECT_NOMEM,
+		BDEV_INJECT_CLEAR
+	} type;
+	uint32_t num;
+	uint64_t corrupt_offset;
+	uint8_t corrupt_value;
+};
 
-/* All: 0 done at once, -EINPROGRESS, or -errno with ctl->error: -EEXIST name taken, -ENODEV no base, -EINVAL, -ENOMEM, -errno of open. A NULL name of malloc: "Malloc<N>". */
+/* All: 0 done at once, -EINPROGRESS, or -errno with ctl->error: -EEXIST name taken, -ENODEV no base, -EINVAL, -ENOMEM, -errno of open. A NULL name of malloc: "Malloc<N>".
+ * Strings and uuids are borrowed during the call. numa: -1 any node. Null, malloc, delay and error answer at once; aio opens its file on a worker.
+ * Call them on the control reactor (or before reactors_run(), on its thread).
+ * null: writes are discarded and reads leave the reader's memory as it is, so nothing of the host leaks; who reads into memory of its own must clear it first.
+ * aio: fallocate and nowait are kept for the saved configuration; hole punching and RWF_NOWAIT are used wherever they work. */
 int bdev_null_create(const struct bdev_null_params *p, struct bdev_ctl *c);
 int bdev_malloc_create(const struct bdev_malloc_params *p, struct bdev_ctl *c);
 int bdev_aio_create(const struct bdev_aio_params *p, struct bdev_ctl *c);
 int bdev_delay_create(const struct bdev_delay_params *p, struct bdev_ctl *c);
 int bdev_error_create(const struct bdev_error_params *p, struct bdev_ctl *c);
-int bdev_error_inject(const char *name, const struct bdev_error_inject *inj, struct bdev_ctl *c);
+int bdev_error_inject(const char *name, const struct bdev_error_inject *inj,
+		      struct bdev_ctl *c);
 int bdev_aio_rescan(const char *name, struct bdev_ctl *c);
 int bdev_null_resize(const char *name, uint64_t new_mib, struct bdev_ctl *c);
 /* Hot-removes it from its users (REMOVE event), waits for them, frees. @module: "aio", "null", ... must match, NULL any. -ENODEV. */
 int bdev_delete(const char *name, const char *module, struct bdev_ctl *c);
 
 /* A device that is being deleted is not listed and not found. */
-struct bdev *bdev_first(void);	/* in order of creation; control reactor */
+struct bdev *bdev_first(void); /* in order of creation; control reactor */
 struct bdev *bdev_next(struct bdev *b);
-struct bdev *bdev_find(const char *name);	/* or its UUID */
+struct bdev *bdev_find(const char *name); /* or its UUID */
 void bdev_info_of(const struct bdev *b, struct bdev_info *out);
-const char *bdev_module(const struct bdev *b);	/* "aio", ... */
-const char *bdev_claimed_by(const struct bdev *b);	/* NULL: not claimed */
+const char *bdev_module(const struct bdev *b);	   /* "aio", ... */
+const char *bdev_claimed_by(const struct bdev *b); /* NULL: not claimed */
 unsigned bdev_open_count(const struct bdev *b);
 /* What made it, for save_config and driver_specific: NULL unless of that module. Good while the bdev is. */
 const struct bdev_aio_params *bdev_aio_params_of(const struct bdev *b);
@@ -173,11 +217,17 @@ struct bdev_stats {
 	uint64_t inflight;
 };
 /* Of one reactor's channel. -ENOENT: it never had one. Control reactor. */
-int bdev_get_ch_stats(const struct bdev *b, unsigned reactor, struct bdev_stats *out);
+int bdev_get_ch_stats(const struct bdev *b, unsigned reactor,
+		      struct bdev_stats *out);
 /* Counts of ops, bytes and latency are of I/Os that succeeded; min_ns is 0 when there was none. */
 /* Sum over all channels since creation or reset. Control reactor. */
 void bdev_get_stats(const struct bdev *b, struct bdev_stats *out);
-enum bdev_stats_reset { BDEV_RESET_ALL, BDEV_RESET_MAXMIN, BDEV_RESET_ERROR, BDEV_RESET_NONE };
+enum bdev_stats_reset {
+	BDEV_RESET_ALL,
+	BDEV_RESET_MAXMIN,
+	BDEV_RESET_ERROR,
+	BDEV_RESET_NONE
+};
 void bdev_reset_stats(struct bdev *b, enum bdev_stats_reset mode);
 
 /*

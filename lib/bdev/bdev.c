@@ -89,6 +89,18 @@ bdev_cleanup(struct bdev *b)
 	free(b->name);
 }
 
+bool
+bdev_name_taken(const char *name)
+{
+	struct bdev *b;
+
+	list_for_each(b, &bdevs, node) {
+		if (!strcmp(b->name, name))
+			return true;
+	}
+	return false;
+}
+
 int
 bdev_register(struct bdev *b, struct bdev_ctl *c)
 {

@@ -141,6 +141,8 @@ int bdev_setup(struct bdev *b, const struct bdev_ops *ops, const char *name,
 void bdev_cleanup(struct bdev *b);
 /* Control reactor. -EEXIST: name or UUID taken. Sets c->bdev. */
 int bdev_register(struct bdev *b, struct bdev_ctl *c);
+/* Also by one that is still being deleted. */
+bool bdev_name_taken(const char *name);
 /* Control reactor: a new length in bytes; tells the users. */
 void bdev_set_len(struct bdev *b, uint64_t len);
 /* As bdev_delete, of a device that is at hand. */

@@ -172,7 +172,7 @@ pick_name(char *buf, size_t len)
 {
 	for (unsigned n = 0;; n++) {
 		snprintf(buf, len, "Malloc%u", n);
-		if (!bdev_find(buf))
+		if (!bdev_name_taken(buf))
 			return;
 	}
 }

@@ -329,6 +329,30 @@ failed_flush_reaches_all_sharers(void **state)
 	unit_close(&a);
 }
 
+/* A disk that hangs is named and left; the rest is freed. */
+static void
+fini_leaves_what_is_busy(void **state)
+{
+	struct fake_bdev *f = fake_bdev_create("hung", 512, 8, 0);
+	uint8_t buf[512];
+	struct unit_ctl c;
+	struct unit_dev d;
+	struct unit_io u;
+
+	null_create("n", 512, 8, 0, &c);
+	unit_open(&d, "hung");
+	fake_bdev_hold(f, true);
+	unit_io(&u, d.ch, BDEV_READ, 0, buf, 512);
+	bdev_submit(&u.io);
+	bdev_fini();
+	assert_non_null(bdev_find("hung"));
+	assert_null(bdev_find("n"));
+	assert_int_equal(bdev_init(), -EBUSY);
+	assert_int_equal(fake_bdev_release(f, 1, 0), 1);
+	assert_int_equal(u.io.err, 0);
+	unit_close(&d);
+}
+
 int
 core_tests(void)
 {
@@ -344,6 +368,7 @@ core_tests(void)
 		T(resize_tells_and_bounds),
 		T(counts),
 		T(failed_flush_reaches_all_sharers),
+		T(fini_leaves_what_is_busy),
 	};
 
 	return cmocka_run_group_tests_name("bdev/core", tests, NULL, NULL);

@@ -180,6 +180,22 @@ hot_remove_with_io_in_flight(void **state)
 	assert_int_equal(bdev_open_count(bdev_find("base")), 0);
 }
 
+/* Nobody uses the stack: it goes within the event of its base. */
+static void
+base_takes_an_idle_stack_along(void **state)
+{
+	struct bdev_error_params e = { .base = "d" };
+	struct unit_ctl c;
+
+	make_delay(1);
+	unit_close(&dev);
+	assert_int_equal(bdev_error_create(&e, ctl()), 0);
+	assert_non_null(bdev_find("EE_d"));
+	assert_int_equal(bdev_delete("base", NULL, unit_ctl(&c)), 0);
+	assert_null(bdev_first());
+	assert_int_equal(c.done, 0);
+}
+
 static void
 resize_goes_up(void **state)
 {
@@ -289,6 +305,7 @@ stacked_tests(void)
 		T(delay_says_how_long_to_sleep),
 		T(more_than_the_pool),
 		T(hot_remove_with_io_in_flight),
+		T(base_takes_an_idle_stack_along),
 		T(resize_goes_up),
 		T(fails_as_often_as_told),
 		T(corrupts_a_copy),

@@ -71,5 +71,6 @@ int core_tests(void);
 int backend_tests(void);
 int aio_tests(void);
 int stacked_tests(void);
+int threads_tests(void);
 
 #endif
