@@ -37,6 +37,8 @@ ssize_t rpc_scan(struct rpc_scan *s, const char *buf, size_t len);
 struct rpc_peer {
 	/* Borrows @text. Must not free the peer. */
 	void (*send)(struct rpc_peer *p, const char *text, size_t len);
+	/* One request less is pending. May be NULL. Must not free the peer. */
+	void (*settled)(struct rpc_peer *p);
 	char *buf;
 	size_t start, len, cap; /* unread bytes are buf[start .. len) */
 	size_t seen;		/* of them the scanner has looked at */

@@ -52,6 +52,8 @@ ticket_free(struct ticket *t)
 	if (!list_empty(&t->node)) {
 		t->peer->pending--;
 		list_remove(&t->node);
+		if (t->peer->settled)
+			t->peer->settled(t->peer);
 	}
 	json_decref(t->requests);
 	json_decref(t->replies);

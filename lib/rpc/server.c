@@ -165,10 +165,18 @@ conn_send(struct rpc_peer *p, const char *text, size_t len)
 	c->out[c->out_len + len] = '\n';
 	c->out_len += len + 1;
 	conn_flush(c);
-	/* an answer may make room for requests that were read already */
-	if (c->peer.seen < c->peer.len - c->peer.start)
-		conn_again(c);
 	conn_update(c);
+}
+
+/* There may be room now for requests that were read already, or nothing left to wait for. */
+static void
+conn_settled(struct rpc_peer *p)
+{
+	struct conn *c = container_of(p, struct conn, peer);
+
+	if (c->eof || c->peer.broken ||
+	    c->peer.seen < c->peer.len - c->peer.start)
+		conn_again(c);
 }
 
 /* One read at most, so that one client cannot hold the reactor. */
@@ -280,6 +288,7 @@ server_ready(struct reactor_fd *f, uint32_t events)
 		return;
 	}
 	rpc_peer_init(&c->peer, conn_send);
+	c->peer.settled = conn_settled;
 	c->server = s;
 	c->fd = (struct reactor_fd){ .fd = fd,
 				     .events = EPOLLIN,

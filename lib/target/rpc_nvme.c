@@ -274,7 +274,7 @@ ns_job_answer(struct ns_job *job, int err)
 		rpc_result(req,
 			   job->add ? json_integer(job->op.nsid) : json_true());
 	else if (err == -ENODEV)
-		rpc_errno(req, err, "%s", why);
+		bad_params(req, "No such device: %s", why);
 	else if (err == -ENOSPC)
 		bad_params(req, "No space left: %s", why);
 	else
