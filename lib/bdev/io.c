@@ -11,8 +11,8 @@
  * Counters have one writer; the reader on the control reactor may be a moment
  * behind. Relaxed stores keep that defined, at the price of plain ones.
  */
-#define COUNT(var, add) \
-	__atomic_store_n(&(var), (var) + (add), __ATOMIC_RELAXED)
+#define SET(var, to) __atomic_store_n(&(var), (to), __ATOMIC_RELAXED)
+#define COUNT(var, add) SET(var, (var) + (add))
 
 static void
 count(struct bdev_ch *ch, const struct bdev_io *io, int err)
@@ -29,8 +29,8 @@ count(struct bdev_ch *ch, const struct bdev_io *io, int err)
 	}
 	if (unlikely(ch->stats_gen != gen)) {
 		for (unsigned i = 0; i < BDEV_OPS; i++) {
-			ch->stats[i].min_ns = UINT64_MAX;
-			ch->stats[i].max_ns = 0;
+			SET(ch->stats[i].min_ns, UINT64_MAX);
+			SET(ch->stats[i].max_ns, 0);
 		}
 		__atomic_store_n(&ch->stats_gen, gen, __ATOMIC_RELEASE);
 	}
@@ -38,9 +38,9 @@ count(struct bdev_ch *ch, const struct bdev_io *io, int err)
 	COUNT(st->bytes, io->len);
 	COUNT(st->latency_ns, ns);
 	if (ns < st->min_ns)
-		__atomic_store_n(&st->min_ns, ns, __ATOMIC_RELAXED);
+		SET(st->min_ns, ns);
 	if (ns > st->max_ns)
-		__atomic_store_n(&st->max_ns, ns, __ATOMIC_RELAXED);
+		SET(st->max_ns, ns);
 }
 
 /* Did this failure cost data that was written before? */
