@@ -9,27 +9,26 @@ from cases_io import verify
 from peer import Disk, Skip
 
 NS1 = "/dev/nvme0n1"
-BACKGROUND = (f"cd /tmp; fio --name=bg --filename={NS1} --direct=1 --thread "
-              "--ioengine=libaio --iodepth=32 --rw=randrw --bs=16k "
-              "--offset=32M --size=16M --time_based --runtime=60 "
-              ">/dev/null 2>&1 &")
 BLOCK = 4096
 
 
-def busy(guest):
+def busy(guest, disk=NS1):
     """Start I/O in the guest that goes on for a minute."""
-    guest.wait_for(f"[ -b {NS1} ]")
-    guest.check(BACKGROUND)
-    guest.wait_for(f"[ $(awk '{{ print $5 }}' /sys/block/nvme0n1/stat) "
-                   "-gt 100 ]")
+    guest.wait_for(f"[ -b {disk} ]")
+    guest.check(f"cd /tmp; fio --name=bg --filename={disk} --direct=1 "
+                "--thread --ioengine=libaio --iodepth=32 --rw=randrw "
+                "--bs=16k --offset=32M --size=16M --time_based --runtime=60 "
+                ">/dev/null 2>&1 &")
+    guest.wait_for("[ $(awk '{ print $5 }' /sys/block/"
+                   f"{disk.removeprefix('/dev/')}/stat) -gt 100 ]")
 
 
 def case_sigterm(env):
     """SIGTERM under I/O: all ends in order, soon, with status 0."""
-    peer, export, _, guest = env.main()
-    if not peer.is_belfry:
+    if not env.peer_is_belfry():
         raise Skip("there is no daemon")
-    busy(guest)
+    peer, export, disks, guest = env.main()
+    busy(guest, disks[0].device)
     start = time.monotonic()
     status = peer.kill(signal.SIGTERM, 15)
     took = time.monotonic() - start

@@ -5,7 +5,7 @@ import os
 from peer import Disk
 from vm import fio
 
-NS1, NS2, NS3 = "/dev/nvme0n1", "/dev/nvme0n2", "/dev/nvme0n3"
+NS1, NS3 = "/dev/nvme0n1", "/dev/nvme0n3"
 
 
 def verify(env, guest, device, mib=16, **more):
@@ -21,34 +21,39 @@ def verify(env, guest, device, mib=16, **more):
 
 def case_fio_aio(env):
     """Verified writes on a file, 512-byte blocks, unaligned ones too."""
-    guest = env.main()[3]
-    verify(env, guest, NS1, 24)
-    verify(env, guest, NS1, 2, bssplit="512/30:1536/30:3584/20:7168/20")
+    _, _, disks, guest = env.main()
+    ns1 = disks[0].device
+    verify(env, guest, ns1, 24)
+    verify(env, guest, ns1, 2, bssplit="512/30:1536/30:3584/20:7168/20")
     # A few MiB at once: split by the kernel at MDTS, PRP lists in full.
-    verify(env, guest, NS1, 32, bssplit="1M/50:2M/30:4M/20", iodepth=8)
+    verify(env, guest, ns1, 32, bssplit="1M/50:2M/30:4M/20", iodepth=8)
 
 
 def case_fio_malloc(env):
     """Verified writes on memory, 4096-byte blocks."""
-    guest = env.main()[3]
-    verify(env, guest, NS2, 24)
-    verify(env, guest, NS2, 32, bssplit="1M/50:2M/50", iodepth=8)
+    _, _, disks, guest = env.main()
+    ns2 = disks[1].device
+    verify(env, guest, ns2, 24)
+    verify(env, guest, ns2, 32, bssplit="1M/50:2M/50", iodepth=8)
 
 
 def case_fio_queues(env):
     """Many jobs at once over both namespaces and both queues."""
-    guest = env.main()[3]
+    _, _, disks, guest = env.main()
+    ns1 = disks[0].device
+    ns2 = disks[1].device
     guest.check(
-        f"[ -b {NS1} ] && [ -b {NS2} ] && cd /tmp && fio --direct=1 "
+        f"[ -b {ns1} ] && [ -b {ns2} ] && cd /tmp && fio --direct=1 "
         "--ioengine=libaio --iodepth=16 --bs=4k --size=4M --thread "
         "--rw=randwrite --verify=crc32c --verify_fatal=1 --numjobs=4 "
-        f"--offset_increment=4M --name=a --filename={NS1} "
-        f"--name=b --filename={NS2}", 90)
+        f"--offset_increment=4M --name=a --filename={ns1} "
+        f"--name=b --filename={ns2}", 90)
 
 
 def case_backing_file(env):
     """Guest and host see the same bytes; fio notices when they differ."""
     _, _, disks, guest = env.main()
+    ns1 = disks[0].device
     data = os.urandom(1 << 20)
     at = 100 << 20
     with open(disks[0].path, "r+b") as file:
@@ -56,9 +61,9 @@ def case_backing_file(env):
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    guest.check(f"dd if={NS1} of=/tmp/d bs=1M skip=100 count=1 iflag=direct; "
+    guest.check(f"dd if={ns1} of=/tmp/d bs=1M skip=100 count=1 iflag=direct; "
                 f"tr 'A-Za-z' 'N-ZA-Mn-za-m' </tmp/d >/tmp/e; dd if=/tmp/e "
-                f"of={NS1} bs=1M seek=101 oflag=direct conv=fsync")
+                f"of={ns1} bs=1M seek=101 oflag=direct conv=fsync")
     rot13 = bytes.maketrans(
         b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
         b"NOPQRSTUVWXYZABCDEFGHIJKLMnopqrstuvwxyzabcdefghijklm")
@@ -68,13 +73,13 @@ def case_backing_file(env):
                    "what the guest wrote is not what it read, turned")
     options = {"offset": "96M", "size": "1M", "bs": "4k", "rw": "write",
                "verify": "crc32c", "do_verify": 0, "verify_state_save": 0}
-    fio(guest, NS1, **options)
+    fio(guest, ns1, **options)
     with open(disks[0].path, "r+b") as file:
         file.seek((96 << 20) + 777777)
         file.write(b"belfry")
         file.flush()
         os.fsync(file.fileno())
-    status, _ = guest.run(f"cd /tmp; fio --name=v --filename={NS1} --direct=1 "
+    status, _ = guest.run(f"cd /tmp; fio --name=v --filename={ns1} --direct=1 "
                           "--offset=96M --size=1M --bs=4k --rw=read "
                           "--ioengine=libaio --verify=crc32c --verify_only "
                           "--verify_fatal=1")
@@ -83,9 +88,10 @@ def case_backing_file(env):
 
 def case_hotplug_ns(env):
     """A namespace comes, works and goes by RPC, under I/O on another."""
-    peer, export, _, guest = env.main()
+    peer, export, disks, guest = env.main()
+    ns1 = disks[0].device
     peer.rpc("rpc_get_methods")
-    guest.check(f"cd /tmp; (fio --name=bg --filename={NS1} --direct=1 "
+    guest.check(f"cd /tmp; (fio --name=bg --filename={ns1} --direct=1 "
                 "--thread --ioengine=libaio --iodepth=8 --rw=randwrite "
                 "--bs=4k --size=8M --verify=crc32c --verify_fatal=1 "
                 "--loops=100 --time_based --runtime=8; echo $? >/tmp/bg) "
@@ -115,13 +121,14 @@ def case_hotplug_ns(env):
 def case_resize(env):
     """A file grows; bdev_aio_rescan tells the guest."""
     peer, _, disks, guest = env.main()
+    ns1 = disks[0].device
     peer.rpc("bdev_get_bdevs")
     disk = disks[0]
     os.truncate(disk.path, disk.size + (16 << 20))
     disk.size += 16 << 20
     peer.rpc("bdev_aio_rescan", name=disk.name)
-    guest.wait_for(f"[ $(blockdev --getsize64 {NS1}) = {disk.size} ]")
-    guest.check(f"dd if=/dev/zero of={NS1} bs=1M count=1 seek="
+    guest.wait_for(f"[ $(blockdev --getsize64 {ns1}) = {disk.size} ]")
+    guest.check(f"dd if=/dev/zero of={ns1} bs=1M count=1 seek="
                 f"{(disk.size >> 20) - 1} oflag=direct")
 
 
@@ -133,8 +140,8 @@ def case_poweroff(env):
     env.expect(not guest.complaints(), f"kernel: {guest.complaints()[:1]}")
     peer.sound()
     with env.guest("again", export.args) as again:
-        again.wait_for(f"[ -b {NS1} ]")
-        again.check(f"dd if={NS1} of=/dev/null bs=1M count=4 iflag=direct")
+        again.check(f"dd if={again.namespace(1)} of=/dev/null bs=1M count=4 "
+                    "iflag=direct")
     env.drop_main()
 
 

@@ -4,14 +4,13 @@ import re
 import time
 
 D = "/dev/nvme0"
-NS1, NS2 = "/dev/nvme0n1", "/dev/nvme0n2"
 
 
 def case_boot(env):
     """Both disks are there, as large as they should be; SeaBIOS saw them."""
     peer, _, disks, guest = env.main()
-    for device, disk in zip((NS1, NS2), disks):
-        guest.wait_for(f"[ -b {device} ]")
+    for disk in disks:
+        device = disk.device
         size, block = guest.check(f"blockdev --getsize64 {device}; "
                                   f"blockdev --getss {device}").split()
         env.expect(int(size) == disk.size, f"{device} has {size} bytes")
@@ -30,7 +29,7 @@ def case_identify(env):
     """nvme list, id-ctrl, id-ns, ns-descs, list-ns, list-ctrl."""
     peer, export, disks, guest = env.main()
     listed = guest.json("nvme list -o json")
-    env.expect(NS1 in str(listed) and NS2 in str(listed),
+    env.expect(all(disk.device in str(listed) for disk in disks),
                f"nvme list: {listed}")
     ctrl = guest.json(f"nvme id-ctrl {D} -o json")
     env.expect(ctrl["sn"].strip() == "SN-main", f"serial {ctrl['sn']!r}")
@@ -58,10 +57,11 @@ def case_identify(env):
 
 def case_logs(env):
     """smart-log, error-log, effects-log, fw-log and lists of pages."""
-    peer, _, _, guest = env.main()
+    peer, _, disks, guest = env.main()
+    ns1 = disks[0].device
     before = guest.json(f"nvme smart-log {D} -o json")
-    guest.check(f"dd if={NS1} of=/dev/null bs=4k count=50 iflag=direct")
-    guest.check(f"dd if=/dev/zero of={NS1} bs=4k count=30 oflag=direct")
+    guest.check(f"dd if={ns1} of=/dev/null bs=4k count=50 iflag=direct")
+    guest.check(f"dd if=/dev/zero of={ns1} bs=4k count=30 oflag=direct")
     after = guest.json(f"nvme smart-log {D} -o json")
     reads = after["host_read_commands"] - before["host_read_commands"]
     writes = after["host_write_commands"] - before["host_write_commands"]
@@ -85,7 +85,8 @@ def case_logs(env):
 
 def case_features(env):
     """get-feature of all, set-feature of the write cache, refusals."""
-    peer, _, _, guest = env.main()
+    peer, _, disks, guest = env.main()
+    ns1 = disks[0].device
     known = "1 2 4 6 7 8 0xa 0xb"
     if peer.is_belfry:
         known += " 9 0xe 0xf 0x16 0x19"
@@ -99,7 +100,7 @@ def case_features(env):
     guest.check(f"nvme set-feature {D} -f 6 -V 0")
     out = guest.check(f"nvme get-feature {D} -f 6")
     env.expect("00000000" in out, f"write cache is not off: {out}")
-    guest.check(f"dd if=/dev/zero of={NS1} bs=4k count=4 oflag=direct")
+    guest.check(f"dd if=/dev/zero of={ns1} bs=4k count=4 oflag=direct")
     guest.check(f"nvme set-feature {D} -f 6 -V 1")
     out = guest.check(f"nvme get-feature {D} -f 6")
     env.expect("00000001" in out, f"write cache is not on: {out}")
@@ -113,7 +114,8 @@ def case_features(env):
 def case_commands(env):
     """Flush, write zeroes, deallocate, compare, verify; on both sizes."""
     peer, _, disks, guest = env.main()
-    for device, disk in zip((NS1, NS2), disks):
+    for disk in disks:
+        device = disk.device
         n = 65536 // disk.block
         io = f"--start-block=0 --block-count={n - 1} --data-size=65536 "
         guest.check(
@@ -141,11 +143,12 @@ def case_commands(env):
 def case_deallocate(env):
     """A discard gives the blocks of the file back."""
     _, _, disks, guest = env.main()
+    ns1 = disks[0].device
     mib = 1 << 20
-    guest.check(f"dd if=/dev/zero of={NS1} bs=1M count=16 seek=64 "
+    guest.check(f"dd if=/dev/zero of={ns1} bs=1M count=16 seek=64 "
                 "oflag=direct conv=fsync")
     full = disks[0].path.stat().st_blocks * 512
-    guest.check(f"blkdiscard -o {64 * mib} -l {16 * mib} {NS1}")
+    guest.check(f"blkdiscard -o {64 * mib} -l {16 * mib} {ns1}")
     until = time.monotonic() + 5
     left = full
     while time.monotonic() < until and left > full - 15 * mib:
@@ -157,17 +160,18 @@ def case_deallocate(env):
 
 def case_format(env):
     """nvme format is refused, or works; either way the disk goes on."""
-    peer, _, _, guest = env.main()
+    peer, _, disks, guest = env.main()
+    ns1 = disks[0].device
     guest.check(f"tr '\\0' f </dev/zero | head -c 4096 >/tmp/f; "
-                f"dd if=/tmp/f of={NS1} bs=4k oflag=direct")
-    status, out = guest.run(f"nvme format {NS1} -f", 60)
-    same, _ = guest.run(f"dd if={NS1} of=/tmp/g bs=4k count=1 iflag=direct; "
+                f"dd if=/tmp/f of={ns1} bs=4k oflag=direct")
+    status, out = guest.run(f"nvme format {ns1} -f", 60)
+    same, _ = guest.run(f"dd if={ns1} of=/tmp/g bs=4k count=1 iflag=direct; "
                         "cmp /tmp/f /tmp/g")
     if peer.is_belfry and status:
         env.expect("Invalid" in out or "INVALID" in out, f"refused by: {out}")
         env.expect(same == 0, "refused, but the data has changed")
-    guest.check(f"dd if=/dev/zero of={NS1} bs=4k count=1 oflag=direct")
-    for bad in ("write-uncor %s -s 0 -c 0" % NS1, "sanitize %s -a 2" % D):
+    guest.check(f"dd if=/dev/zero of={ns1} bs=4k count=1 oflag=direct")
+    for bad in ("write-uncor %s -s 0 -c 0" % ns1, "sanitize %s -a 2" % D):
         status, out = guest.run(f"nvme {bad}")
         if peer.is_belfry:
             env.expect(status, f"nvme {bad} was not refused")
@@ -175,11 +179,12 @@ def case_format(env):
 
 def case_reset(env):
     """nvme reset, idle and with I/O in flight; nothing is lost."""
-    _, _, _, guest = env.main()
+    _, _, disks, guest = env.main()
+    ns1 = disks[0].device
     guest.check(f"for i in 1 2 3 4 5; do nvme reset {D} || exit 1; done", 60)
-    guest.wait_for(f"[ -b {NS1} ]")
+    guest.wait_for(f"[ -b {ns1} ]")
     out = guest.check(
-        f"cd /tmp; fio --name=r --filename={NS1} --direct=1 --thread "
+        f"cd /tmp; fio --name=r --filename={ns1} --direct=1 --thread "
         "--ioengine=libaio --iodepth=16 --rw=randwrite --bs=4k --size=16M "
         "--verify=crc32c --verify_fatal=1 --time_based --runtime=6 "
         "--loops=100 >/tmp/fio.out 2>&1 & fio=$!; sleep 1; "

@@ -35,6 +35,7 @@ class Disk:
         self.size = mib * MIB
         self.uuid = str(uuid.uuid4())
         self.name = None
+        self.device = None      # its name in the guest, where that is known
 
 
 class Export:

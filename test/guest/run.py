@@ -68,6 +68,8 @@ class Env:
             export = peer.export("main", disks)
             guest = Guest(folder, export.args, smp=2)
             self.shared = [peer, export, disks, guest]
+            for nsid, disk in enumerate(disks, 1):
+                disk.device = guest.namespace(nsid)
         return self.shared
 
     def drop_main(self):

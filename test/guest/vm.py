@@ -297,6 +297,15 @@ class Guest:
                    f"exit 0; sleep 0.1; done; echo 'never: {condition}'; "
                    "exit 1", timeout * 3 + 10)
 
+    def namespace(self, nsid, ctrl="nvme0"):
+        """The block device of a namespace: its name need not end in nsid."""
+        return "/dev/" + self.check(
+            "for i in $(seq 100); do "
+            f"name=$(grep -lx {nsid} /sys/block/{ctrl}n*/nsid 2>/dev/null | "
+            "cut -d / -f 4); [ -b \"/dev/$name\" ] && echo $name && exit 0; "
+            f"sleep 0.1; done; echo no disk for nsid {nsid}; ls /sys/block; "
+            "exit 1").strip()
+
     def system_reset(self):
         """Push the reset button; the shell is ready again on return."""
         self.serial.drain()

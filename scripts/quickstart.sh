@@ -1,0 +1,130 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# See Belfry work: build it, export a file as an NVMe disk, boot Debian's
+# kernel in QEMU on it and let fio measure and verify. Leaves the build tree
+# and the cache of the guest set, so that the next run is quick; else nothing.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+B=${B:-build}
+keep=no
+seconds=3
+run='' daemon='' guest=''
+
+usage()
+{
+	cat <<END
+usage: quickstart.sh [--keep] [--seconds N]
+
+Runs Belfry end to end on this machine and prints one table.
+  --keep       leave belfryd up and say how to attach a VM of your own
+  --seconds N  length of each measurement [$seconds]
+B=DIR picks the build tree [build].
+END
+}
+
+say()
+{
+	printf '== %s\n' "$*"
+}
+
+die()
+{
+	echo "quickstart: $*" >&2
+	exit 1
+}
+
+cleanup()
+{
+	status=$?
+	trap '' INT TERM HUP
+	[ -z "$guest" ] || kill "$guest" 2>/dev/null || true
+	[ -z "$guest" ] || wait "$guest" 2>/dev/null || true
+	if [ -n "$daemon" ]; then
+		kill "$daemon" 2>/dev/null || true
+		wait "$daemon" || say "belfryd ended with status $?"
+	fi
+	[ -z "$run" ] || rm -rf "$run"
+	exit $status
+}
+
+while [ $# -gt 0 ]; do
+	case $1 in
+	--keep) keep=yes ;;
+	--seconds)
+		seconds=${2:-}
+		case $seconds in
+		'' | *[!0-9]* | 0) die "--seconds wants a number" ;;
+		esac
+		shift ;;
+	-h | --help) usage; exit 0 ;;
+	*) usage >&2; die "unknown argument: $1" ;;
+	esac
+	shift
+done
+cd "$here/.."
+
+say "packages and the guest set"
+scripts/setup.sh --guest
+
+say "building in $B"
+[ -e "$B/config.mk" ] || ./configure --build="$B"
+make -s -j"$(nproc)" B="$B"
+
+run=$(mktemp -d /var/tmp/belfry.XXXXXX)
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# Plain numbers, for taskset and -m alike; affinity may leave gaps.
+core=$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')
+ctl="$B/bin/belfryctl -s $run/rpc.sock"
+
+say "starting belfryd on core $core with a file of 1 GiB"
+fallocate -l 1G "$run/disk.img" 2>/dev/null || truncate -s 1G "$run/disk.img"
+mkdir -m 700 "$run/vm"
+# In a session of its own, so that ^C reaches this script alone.
+setsid "$B/bin/belfryd" -m "$core" -r "$run/rpc.sock" \
+	</dev/null >"$run/belfryd.log" 2>&1 &
+daemon=$!
+tries=0
+until $ctl version >/dev/null 2>&1; do
+	tries=$((tries + 1))
+	if [ $tries -gt 100 ] || ! kill -0 $daemon 2>/dev/null; then
+		cat "$run/belfryd.log" >&2
+		die "belfryd does not answer"
+	fi
+	sleep 0.1
+done
+$ctl bdev create aio disk0 "$run/disk.img" --block-size 512
+$ctl export disk0 "$run/vm"
+
+say "booting a guest on $run/vm/cntrl"
+# In the background, since only then a signal is noticed at once.
+python3 "$here/quickstart.py" "$run" "$seconds" &
+guest=$!
+status=0
+wait $guest || status=$?
+guest=''
+if [ $status != 0 ]; then
+	tail -n 5 "$run/belfryd.log" >&2
+	die "the guest's run failed"
+fi
+
+if [ $keep = yes ]; then
+	trap - EXIT
+	cache=${BELFRY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/belfry}
+	cat <<END
+== belfryd stays up (process $daemon). Attach a VM of your own with:
+
+$cache/guest/qemu/qemu-system-x86_64 \\
+  -machine q35,memory-backend=mem0 -accel kvm -accel tcg -m 2G \\
+  -object memory-backend-memfd,id=mem0,size=2G,share=on \\
+  -device '{"driver":"vfio-user-pci","socket":{"path":"$run/vm/cntrl","type":"unix"}}' \\
+  ...your disks and displays...
+
+Look at it:   $ctl list
+Stop it:      $ctl stop; rm -r $run
+END
+fi
