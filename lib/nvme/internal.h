@@ -27,7 +27,8 @@ typedef uint16_t nvme_status_t;
 #define NVME_MEDIA_SC(sc) ((nvme_status_t)(NVME_SCT_MEDIA << 8 | (sc)))
 
 #define REQ_INLINE_IOV 4
-#define REQ_MAX_IOV 257 /* 1 MiB in 4 KiB pages, unaligned */
+#define ADMIN_INFLIGHT 64u /* commands on the admin queue at once */
+#define REQ_MAX_IOV 257	   /* 1 MiB in 4 KiB pages, unaligned */
 
 /*
  * Limits that Identify announces and io.c enforces. MDTS, VSL and WZSL are all the same: ctrl->cfg.max_io_size, in
@@ -73,6 +74,8 @@ struct nvme_req {
 	uint64_t deadline; /* of a wait for memory that was just unmapped; 0: has not waited */
 	struct list wait; /* ctrl->mem_waits, ctrl->buf_waits */
 };
+#define REQ_SLOW \
+	4u /* a field that few commands use was set: req_free() clears them */
 #define REQ_BUF_IO 1u /* buf counts against the controller's budget */
 #define REQ_NO_LOG \
 	2u /* a failure is no error-log entry (AER ended by a reset) */
@@ -104,8 +107,9 @@ struct nvme_cq {
 	uint64_t irq_deadline; /* coalescing */
 	struct nvme_ring ring;
 	struct nvme_req *held_head,
-		*held_tail; /* completions that wait for the ring's memory */
-	uint16_t sq_count;  /* SQs that post here */
+		*held_tail;    /* completions that wait for the ring's memory */
+	uint32_t shadow_first; /* admin: the shadow entry when it was configured */
+	uint16_t sq_count;     /* SQs that post here */
 	volatile uint32_t *shadow_db,
 		*event_idx; /* Doorbell Buffer Config; NULL: none */
 };
@@ -161,6 +165,7 @@ struct nvme_nsref { /* one active namespace as a controller sees it */
 	struct nvme_ns_config cfg; /* identifiers: effective */
 	struct bdev_desc *desc;	   /* the subsystem's */
 	struct ns_change *change;  /* removal to acknowledge when drained */
+	struct nvme_ctrl *drained_for;
 };
 
 /* ---- a controller's part on one reactor ---- */
@@ -212,8 +217,9 @@ struct nvme_core {
 
 /* ---- features and events: plain data ---- */
 struct nvme_features { /* values in effect; current == default at enable */
-	uint32_t arbitration, power, temp_over[9], temp_under[9],
-		error_recovery, write_cache, coalescing;
+	uint32_t arbitration, power, temp_over[9], temp_under[9], write_cache,
+		coalescing;
+	uint32_t error_recovery[NVME_MAX_NS]; /* by nsid - 1 */
 	uint32_t vector_config[NVME_MAX_IO_QUEUES + 1];
 	uint32_t write_atomicity, async_config, kato_ms, iocs_profile;
 	uint64_t timestamp_ms, timestamp_set_ns;
@@ -233,6 +239,7 @@ struct nvme_events {
 	} queue[NVME_EVENTS_MAX];
 	unsigned queued;
 	uint32_t masked_types; /* reported, log not read yet (NVMe 2.0 §5.2) */
+	uint8_t masked_log[8]; /* by type: the log whose reading unmasks it */
 };
 
 #define NVME_ERRLOG_ENTRIES 64
@@ -249,11 +256,13 @@ struct nvme_ctrl {
 	struct nvme_group group; /* first: hot */
 	struct nvme_ctrl_config cfg;
 	struct nvme_subsys *subsys; /* identity only; immutable after creation */
+	const char *subsys_nqn;	    /* the subsystem's */
 	uint16_t cntlid;
 	enum ctrl_state state;
 	/* registers; NVMe 2.0 §3.1.3 */
 	uint64_t cap, asq, acq;
 	uint32_t vs, cc, csts, aqa, intms, nssr;
+	bool nssr_enabled, shadow_on;
 	volatile uint32_t *db; /* the doorbell page, ours */
 	int db_fd;
 	struct nvme_sq *sqs[NVME_MAX_IO_QUEUES + 1];
@@ -292,12 +301,14 @@ struct nvme_ctrl {
 	uint64_t scan_at;	      /* next look at unused doorbells */
 	/* drain (teardown.c) */
 	uint8_t drain;	   /* DRAIN_*: why */
+	bool map_changed;  /* something was mapped: look at what waits */
+	bool ns_gone;	   /* a namespace that is being removed has drained */
 	bool enable_again; /* CC.EN was set while draining */
 	bool failed_for_good, failed_told;
 	bool attached;	     /* known to the subsystem */
 	uint8_t shutdown;    /* SHUT_* */
 	uint32_t flush_nsid; /* shutdown: the next namespace to flush */
-	bool flushing;
+	bool flushing, ended;
 	struct bdev_io flush_io;
 	struct list resets; /* struct reset_wait: who asked */
 	void (*destroyed)(void *arg);
@@ -412,6 +423,8 @@ nvme_status_t sq_delete(struct nvme_ctrl *ctrl, uint16_t sqid,
 nvme_status_t cq_delete(struct nvme_ctrl *ctrl, uint16_t cqid);
 int sq_fetch(struct nvme_sq *sq, unsigned budget);
 void cq_post(struct nvme_cq *cq, struct nvme_req *req);
+void cq_hold(struct nvme_cq *cq,
+	     struct nvme_req *req); /* instead of cq_post, while cq->hold */
 uint32_t cq_room(struct nvme_cq *cq);
 /* Attach queue @qid to the shadow doorbells (or, with NULL buffers, back to the registers). */
 void sq_shadow(struct nvme_sq *sq);
@@ -426,6 +439,7 @@ bool cq_check_head(
 		cq); /* take the doorbell's value; false: it is invalid (reported) */
 void sq_cool(struct nvme_sq *sq);
 void sq_heat(struct nvme_sq *sq);
+bool cq_unread(struct nvme_cq *cq);  /* entries that the host has not taken */
 bool sq_pending(struct nvme_sq *sq); /* is there something to fetch? */
 
 /* ctrl.c */
@@ -447,7 +461,17 @@ void ctrl_tick(struct nvme_ctrl *ctrl,
 void ctrl_intx_update(struct nvme_ctrl *ctrl);
 int ctrl_enable(struct nvme_ctrl *ctrl); /* CC.EN 0 -> 1 */
 void ctrl_registers_reset(struct nvme_ctrl *ctrl);
-void ctrl_update_quota(struct nvme_ctrl *ctrl);
+int ctrl_update_quota(
+	struct nvme_ctrl *ctrl); /* from the queues that there are; -ENOMEM */
+void ctrl_mute(struct nvme_ctrl *ctrl); /* no completion is posted any more */
+int ctrl_alloc(const struct nvme_ctrl_config *cfg, struct nvme_ctrl **out);
+void ctrl_open(struct nvme_ctrl *ctrl);
+void ctrl_free(struct nvme_ctrl *ctrl);
+void ns_step(struct nvme_ctrl *ctrl);
+void
+link_report(struct nvme_ctrl *ctrl); /* tell the control reactor what changed */
+void link_detach(struct nvme_ctrl *ctrl); /* the last step of its life */
+void subsys_nssr(struct nvme_ctrl *ctrl);
 /* teardown.c */
 void ctrl_drain(struct nvme_ctrl *ctrl, uint8_t why);
 void ctrl_shutdown(struct nvme_ctrl *ctrl);
@@ -458,6 +482,8 @@ void ctrl_unmap(struct ioas_listener *l, const struct ioas_extent *e,
 		struct ioas_unmap *u);
 void
 unmap_req_done(struct nvme_req *req); /* a request that unmaps wait for ended */
+void map_step(struct nvme_ctrl *ctrl);
+void map_free(struct nvme_ctrl *ctrl);
 void map_tick(struct nvme_ctrl *ctrl, uint64_t now);
 void cq_update_hold(struct nvme_cq *cq);
 void sq_update_stop(struct nvme_sq *sq);
@@ -482,7 +508,16 @@ struct nvme_core *core_of(const struct reactor *r);
 void cq_mark(struct nvme_cq *cq);
 /* ns.c: the namespace of @nsid for a command; NULL: not active. */
 struct nvme_nsref *ctrl_ns(struct nvme_ctrl *ctrl, uint32_t nsid);
-struct ns_change;
+/* A change of the table, on its way to one controller; goes back as the acknowledgement. */
+struct ns_change {
+	struct reactor_msg msg;
+	struct ctrl_link *link;
+	struct ns_round *round;
+	enum { NS_ADD, NS_REMOVE, NS_RESIZE } kind;
+	struct nvme_ns_info info;
+	struct bdev_desc *desc;
+};
+void ns_change_ack(struct ns_change *c);
 void ns_apply(struct nvme_ctrl *ctrl,
 	      struct ns_change *c); /* a change that the control reactor sent */
 void ns_drained(struct nvme_nsref *
@@ -493,6 +528,18 @@ void nsref_free_all(struct nvme_ctrl *ctrl);
 
 /* io.c */
 nvme_status_t io_start(struct nvme_req *req);
+/* compare.c, dsm.c: commands of several steps */
+nvme_status_t io_compare(struct nvme_req *req);
+nvme_status_t io_verify(struct nvme_req *req);
+nvme_status_t io_dsm(struct nvme_req *req);
+nvme_status_t io_flush_all(struct nvme_req *req);
+/* SLBA and 1-based NLB of a command, inside the namespace and within the limits. */
+nvme_status_t io_range(struct nvme_req *req, uint64_t *off, uint32_t *len);
+void io_done(struct bdev_io *io);
+nvme_status_t io_submit_req(struct nvme_req *req, uint8_t op, uint8_t flags,
+			    uint64_t off, uint64_t len);
+nvme_status_t io_result(struct nvme_req *req, int err,
+			uint8_t op); /* of a finished bdev_io */
 /* Opcodes that io.c serves, for the effects log: fills nvme_cmd_effects_log.iocs. */
 void io_effects(uint32_t iocs[256]);
 

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Compare and Verify: read the blocks in pieces into scratch memory, look at
+ * them, go on. Scratch is bounded per controller; who finds none waits.
+ */
+#include "internal.h"
+
+#define PIECE (64u << 10)
+
+static void piece_done(struct bdev_io *io);
+
+static bool
+is_compare(const struct nvme_req *req)
+{
+	return req->sqe.opcode == nvme_cmd_compare;
+}
+
+static void
+piece_submit(struct nvme_req *req, uint64_t off, uint32_t len)
+{
+	struct bdev_io *io = &req->io;
+
+	/* the scratch's own iov lies at its end */
+	io->iov = (struct iovec *)((char *)req->buf + PIECE);
+	io->iov->iov_base = req->buf;
+	io->iov->iov_len = MIN(len, PIECE);
+	io->iovcnt = 1;
+	io->done = piece_done;
+	io->ch = req->ns->ch;
+	io->op = BDEV_READ;
+	io->flags = 0;
+	io->err = 0;
+	io->off = off;
+	io->len = io->iov->iov_len;
+	bdev_submit(io);
+}
+
+static bool
+piece_equal(const struct nvme_req *req, uint32_t len)
+{
+	const char *want = req->buf;
+	uint64_t off = req->done_len;
+	char host[512];
+
+	for (uint32_t i = 0; i < len; i += sizeof(host)) {
+		iov_read(req->iov, req->iovcnt, off + i, host, sizeof(host));
+		if (memcmp(want + i, host, sizeof(host)))
+			return false;
+	}
+	return true;
+}
+
+static void
+piece_done(struct bdev_io *io)
+{
+	struct nvme_req *req = container_of(io, struct nvme_req, io);
+	uint32_t total = ((req->sqe.cdw12 & 0xffff) + 1) << req->ns->lba_shift;
+	uint32_t len = (uint32_t)io->len;
+	nvme_status_t st = io_result(req, io->err, BDEV_READ);
+
+	if (!st && is_compare(req)) {
+		if (!piece_equal(req, len))
+			st = NVME_DNR(NVME_MEDIA_SC(NVME_SC_COMPARE_FAILED));
+		if (ioas_faulted(req->sq->group->ioas))
+			st = NVME_SC_DATA_XFER_ERROR;
+	}
+	req->done_len += len;
+	if (st || req->done_len >= total) {
+		req_complete(req, st);
+		return;
+	}
+	piece_submit(req, io->off + len, total - (uint32_t)req->done_len);
+}
+
+static nvme_status_t
+piece_start(struct nvme_req *req)
+{
+	nvme_status_t st;
+	uint64_t off;
+	uint32_t len;
+
+	st = io_range(req, &off, &len);
+	if (!st && is_compare(req))
+		st = req_map(req, len, IOAS_READ);
+	if (!st)
+		st = req_io_buf(req, PIECE + sizeof(struct iovec));
+	if (st)
+		return st;
+	req->done_len = 0;
+	if (is_compare(req)) {
+		req->ns->read_cmds++;
+		req->ns->read_units += len >> 9;
+	}
+	piece_submit(req, off, len);
+	return NVME_PENDING;
+}
+
+nvme_status_t
+io_compare(struct nvme_req *req)
+{
+	return piece_start(req);
+}
+
+nvme_status_t
+io_verify(struct nvme_req *req)
+{
+	return piece_start(req);
+}

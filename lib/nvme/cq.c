@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The completion queue: post an entry, flip the phase, mark the vector. */
+#include <stdlib.h>
+
+#include "internal.h"
+
+/*
+ * Entries that may be promised. One slot stays empty: full and empty would
+ * look alike.
+ */
+uint32_t
+cq_room(struct nvme_cq *cq)
+{
+	uint32_t used = cq->tail >= cq->head ? cq->tail - cq->head
+					     : cq->tail + cq->depth - cq->head;
+
+	return cq->depth - 1 - used - cq->busy;
+}
+
+/*
+ * The host's head. A value outside of the queue, or one that takes more than
+ * there is, is an event and otherwise ignored (NVMe 2.0 §3.1.3.19).
+ */
+bool
+cq_check_head(struct nvme_cq *cq)
+{
+	struct nvme_ctrl *ctrl = cq->group->ctrl;
+	uint32_t head, used, taken;
+
+	/* The admin queue's register counts until its shadow entry moves. */
+	if (unlikely(ctrl->shadow && !cq->shadow_db) &&
+	    guest_load32(&ctrl->shadow[1]) != cq->shadow_first) {
+		cq->shadow_db = &ctrl->shadow[1];
+		cq->event_idx = &ctrl->event[1];
+	}
+	head = guest_load_acquire32(cq->shadow_db ? cq->shadow_db
+						  : cq->head_db);
+	if (head == cq->head)
+		return true;
+	used = cq->tail >= cq->head ? cq->tail - cq->head
+				    : cq->tail + cq->depth - cq->head;
+	if (head < cq->depth) {
+		taken = head >= cq->head ? head - cq->head
+					 : head + cq->depth - cq->head;
+		if (taken <= used) {
+			cq->head = head;
+			cq->bad_head = UINT32_MAX;
+			return true;
+		}
+	}
+	if (head != cq->bad_head) {
+		cq->bad_head = head;
+		doorbell_bad_value(ctrl);
+	}
+	return false;
+}
+
+bool
+cq_unread(struct nvme_cq *cq)
+{
+	cq_check_head(cq);
+	return cq->head != cq->tail;
+}
+
+/* There is room: it was promised when the command was fetched. */
+void
+cq_post(struct nvme_cq *cq, struct nvme_req *req)
+{
+	uint32_t i = cq->tail;
+	uint64_t *cqe = (uint64_t *)((char *)cq->page[i / 256] +
+				     i % 256 * sizeof(struct nvme_cqe));
+	struct nvme_sq *sq = req->sq;
+	uint64_t lo = req->dw0 | (uint64_t)req->dw1 << 32;
+	uint64_t hi = (uint64_t)(uint16_t)sq->head | (uint64_t)sq->sqid << 16 |
+		      (uint64_t)req->cid << 32 |
+		      (uint64_t)(uint16_t)(req->status << 1 | cq->phase) << 48;
+
+	cqe[0] = lo;
+	/* pairs with the host's look at the phase bit, which is in it */
+	__atomic_store_n(&cqe[1], hi, __ATOMIC_RELEASE);
+	if (++i == cq->depth) {
+		i = 0;
+		cq->phase = !cq->phase;
+	}
+	cq->tail = i;
+	cq->busy--;
+	cq_mark(cq);
+}
+
+/* The ring is unmapped, or nobody shall hear of it any more. */
+void
+cq_hold(struct nvme_cq *cq, struct nvme_req *req)
+{
+	if (cq->hold & CQ_HOLD_MUTE) {
+		cq->busy--;
+		req_free(req);
+		return;
+	}
+	req->next = NULL;
+	if (cq->held_tail)
+		cq->held_tail->next = req;
+	else
+		cq->held_head = req;
+	cq->held_tail = req;
+}
+
+static struct nvme_req *
+cq_pop_held(struct nvme_cq *cq)
+{
+	struct nvme_req *req = cq->held_head;
+
+	if (req) {
+		cq->held_head = req->next;
+		if (!cq->held_head)
+			cq->held_tail = NULL;
+	}
+	return req;
+}
+
+void
+cq_release_held(struct nvme_cq *cq)
+{
+	struct nvme_req *req;
+
+	while ((req = cq_pop_held(cq))) {
+		cq_post(cq, req);
+		req_free(req);
+	}
+}
+
+void
+cq_drop_held(struct nvme_cq *cq)
+{
+	struct nvme_req *req;
+
+	while ((req = cq_pop_held(cq))) {
+		cq->busy--;
+		req_free(req);
+	}
+}
+
+nvme_status_t
+cq_create(struct nvme_ctrl *ctrl, uint16_t cqid, iova_t iova, uint32_t depth,
+	  uint16_t iv, bool ien)
+{
+	struct nvme_group *g = &ctrl->group;
+	struct nvme_cq *cq;
+	nvme_status_t st;
+
+	if (cqid > NVME_MAX_IO_QUEUES || ctrl->cqs[cqid])
+		return NVME_DNR(NVME_CMD_SC(NVME_SC_QID_INVALID));
+	if (depth < 2 || (cqid && NVME_CC_IOCQES(ctrl->cc) != 4))
+		return NVME_DNR(NVME_CMD_SC(NVME_SC_QUEUE_SIZE));
+	if (iv >= ARRAY_SIZE(ctrl->iv_round) ||
+	    (cqid && ien && iv >= ctrl->cfg.vectors))
+		return NVME_DNR(NVME_CMD_SC(NVME_SC_INVALID_VECTOR));
+	cq = aligned_alloc(CACHE_LINE, align_up(sizeof(*cq), CACHE_LINE));
+	if (!cq)
+		return NVME_SC_INTERNAL;
+	*cq = (struct nvme_cq){ .group = g,
+				.cqid = cqid,
+				.iv = iv,
+				.ien = ien,
+				.depth = depth,
+				.phase = true,
+				.bad_head = UINT32_MAX };
+	st = ring_init(&cq->ring, g, iova, depth * sizeof(struct nvme_cqe),
+		       IOAS_WRITE, cqid == 0);
+	if (st) {
+		free(cq);
+		return st;
+	}
+	cq->page = cq->ring.page;
+	list_init(&cq->dirty);
+	cq->head_db = &ctrl->db[2 * cqid + 1];
+	guest_store32(cq->head_db, 0);
+	ctrl->cqs[cqid] = cq;
+	cq_shadow(cq);
+	cq_update_hold(cq);
+	return NVME_OK;
+}
+
+nvme_status_t
+cq_delete(struct nvme_ctrl *ctrl, uint16_t cqid)
+{
+	if (!cqid || cqid > NVME_MAX_IO_QUEUES || !ctrl->cqs[cqid])
+		return NVME_DNR(NVME_CMD_SC(NVME_SC_QID_INVALID));
+	if (ctrl->cqs[cqid]->sq_count)
+		return NVME_DNR(NVME_CMD_SC(NVME_SC_INVALID_QUEUE));
+	cq_free(ctrl->cqs[cqid]);
+	return NVME_OK;
+}
+
+void
+cq_free(struct nvme_cq *cq)
+{
+	struct nvme_ctrl *ctrl = cq->group->ctrl;
+
+	list_remove(&cq->dirty);
+	ctrl->cqs[cq->cqid] = NULL;
+	guest_store32(cq->head_db, 0);
+	ring_fini(&cq->ring);
+	free(cq);
+	ctrl_intx_update(ctrl);
+}

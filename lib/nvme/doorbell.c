@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The doorbell page, which clients may map, and the shadow doorbells of Doorbell
+ * Buffer Config (NVMe 2.0 §5.8), which are announced only where they may not.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define AER_ERROR 0 /* event type; NVMe 2.0 §5.2.1 */
+#define INFO_BAD_DOORBELL 0
+#define INFO_BAD_VALUE 1
+#define LOG_ERRORS 1
+
+int
+doorbell_init(struct nvme_ctrl *ctrl)
+{
+	int err;
+
+	ctrl->db = NULL;
+	ctrl->db_fd = memfd_create("belfry-doorbells",
+				   MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (ctrl->db_fd < 0)
+		return -errno;
+	if (ftruncate(ctrl->db_fd, NVME_DB_LEN) ||
+	    fcntl(ctrl->db_fd, F_ADD_SEALS,
+		  F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+		goto failed;
+	ctrl->db = mmap(NULL, NVME_DB_LEN, PROT_READ | PROT_WRITE, MAP_SHARED,
+			ctrl->db_fd, 0);
+	if (ctrl->db != MAP_FAILED)
+		return 0;
+	ctrl->db = NULL;
+failed:
+	err = -errno;
+	close(ctrl->db_fd);
+	ctrl->db_fd = -1;
+	return err;
+}
+
+void
+doorbell_fini(struct nvme_ctrl *ctrl)
+{
+	if (ctrl->db)
+		munmap((void *)ctrl->db, NVME_DB_LEN);
+	if (ctrl->db_fd >= 0)
+		close(ctrl->db_fd);
+	ctrl->db = NULL;
+	ctrl->db_fd = -1;
+}
+
+int
+nvme_ctrl_doorbell_fd(const struct nvme_ctrl *ctrl)
+{
+	return ctrl->cfg.map_doorbells ? ctrl->db_fd : -1;
+}
+
+void
+doorbell_reset(struct nvme_ctrl *ctrl)
+{
+	for (unsigned i = 0; i < NVME_DB_LEN / 4; i++)
+		guest_store32(&ctrl->db[i], 0);
+}
+
+void
+doorbell_bad_value(struct nvme_ctrl *ctrl)
+{
+	if (ctrl->state == CTRL_READY)
+		aer_event(ctrl, AER_ERROR, INFO_BAD_VALUE, LOG_ERRORS);
+}
+
+static bool
+doorbell_exists(const struct nvme_ctrl *ctrl, uint32_t index)
+{
+	uint32_t qid = index / 2;
+
+	if (qid > NVME_MAX_IO_QUEUES)
+		return false;
+	return index & 1 ? ctrl->cqs[qid] != NULL : ctrl->sqs[qid] != NULL;
+}
+
+/* A doorbell that came as a register write. */
+void
+doorbell_write(struct nvme_ctrl *ctrl, uint32_t index, uint32_t val)
+{
+	if (ctrl->state != CTRL_READY)
+		return; /* undefined before CSTS.RDY */
+	if (!doorbell_exists(ctrl, index)) {
+		aer_event(ctrl, AER_ERROR, INFO_BAD_DOORBELL, LOG_ERRORS);
+		return;
+	}
+	guest_store_release32(&ctrl->db[index], val);
+	if (index & 1) {
+		cq_check_head(ctrl->cqs[index / 2]);
+		if (ctrl->intx_level)
+			ctrl_intx_update(ctrl);
+	} else if (ctrl->sqs[index / 2]->cold) {
+		sq_heat(ctrl->sqs[index / 2]);
+	}
+}
+
+/* Stores to a mapped page tell nobody: now and then look at those without a queue. */
+void
+doorbell_scan(struct nvme_ctrl *ctrl)
+{
+	bool found = false;
+
+	for (uint32_t i = 0; i < NVME_DB_LEN / 4; i++) {
+		if (!guest_load32(&ctrl->db[i]) || doorbell_exists(ctrl, i))
+			continue;
+		guest_store32(&ctrl->db[i], 0);
+		found = true;
+	}
+	if (found)
+		aer_event(ctrl, AER_ERROR, INFO_BAD_DOORBELL, LOG_ERRORS);
+}
+
+/* ---- shadow doorbells ---- */
+
+static void *
+dbbuf_page(struct nvme_ctrl *ctrl, iova_t iova, uint32_t prot)
+{
+	struct ioas_hit hit = { 0 };
+
+	return ioas_translate(ctrl->group.view, &hit, iova, NVME_PAGE, prot);
+}
+
+/*
+ * Point the queue at its shadow entry, or back at the register. What was seen last is
+ * carried over, for the other one is out of date.
+ */
+void
+sq_shadow(struct nvme_sq *sq)
+{
+	struct nvme_ctrl *ctrl = sq->group->ctrl;
+
+	if (!ctrl->shadow) {
+		if (sq->shadow_db && sq->tail_db == sq->shadow_db)
+			guest_store32(sq->reg_db, sq->tail);
+		sq->shadow_db = sq->event_idx = NULL;
+		sq->tail_db = sq->reg_db;
+		return;
+	}
+	sq->shadow_db = &ctrl->shadow[2 * sq->sqid];
+	sq->event_idx = &ctrl->event[2 * sq->sqid];
+	if (sq->sqid)
+		sq->tail_db = sq->shadow_db;
+	else /* Linux does not shadow it: its register, until the entry moves */
+		sq->shadow_first = guest_load32(sq->shadow_db);
+	dbbuf_progress(sq);
+}
+
+void
+cq_shadow(struct nvme_cq *cq)
+{
+	struct nvme_ctrl *ctrl = cq->group->ctrl;
+
+	if (!ctrl->shadow || !cq->cqid) {
+		if (ctrl->shadow)
+			cq->shadow_first = guest_load32(&ctrl->shadow[1]);
+		if (cq->shadow_db)
+			guest_store32(cq->head_db, cq->head);
+		cq->shadow_db = cq->event_idx = NULL;
+		return;
+	}
+	cq->shadow_db = &ctrl->shadow[2 * cq->cqid + 1];
+	cq->event_idx = &ctrl->event[2 * cq->cqid + 1];
+}
+
+static void
+dbbuf_switch(struct nvme_ctrl *ctrl)
+{
+	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
+		if (ctrl->sqs[i])
+			sq_shadow(ctrl->sqs[i]);
+		if (ctrl->cqs[i])
+			cq_shadow(ctrl->cqs[i]);
+	}
+}
+
+uint32_t
+sq_load_tail(struct nvme_sq *sq)
+{
+	if (sq->tail_db == sq->reg_db &&
+	    guest_load32(sq->shadow_db) != sq->shadow_first)
+		sq->tail_db = sq->shadow_db;
+	return guest_load_acquire32(sq->tail_db);
+}
+
+/* While we poll no doorbell is wanted: an index just behind is never passed. */
+void
+dbbuf_progress(struct nvme_sq *sq)
+{
+	guest_store32(sq->event_idx, sq->tail - 1);
+}
+
+/* Asleep, we want to be woken: ask for a doorbell at the next entry. */
+void
+dbbuf_arm(struct nvme_ctrl *ctrl, bool sleeping)
+{
+	if (!ctrl->shadow)
+		return;
+	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
+		struct nvme_sq *sq = ctrl->sqs[i];
+		struct nvme_cq *cq = ctrl->cqs[i];
+
+		if (sq)
+			guest_store32(sq->event_idx, sq->tail - !sleeping);
+		if (cq && cq->event_idx)
+			guest_store32(cq->event_idx, cq->head - !sleeping);
+	}
+}
+
+/* The register's values are carried over into the shadow of queues that exist. */
+nvme_status_t
+dbbuf_config(struct nvme_ctrl *ctrl, uint64_t prp1, uint64_t prp2)
+{
+	volatile uint32_t *shadow, *event;
+
+	if (ctrl->cfg.map_doorbells || !ctrl->cfg.shadow_doorbells)
+		return NVME_DNR(NVME_SC_INVALID_OPCODE);
+	if (prp1 % NVME_PAGE || prp2 % NVME_PAGE)
+		return NVME_DNR(NVME_SC_PRP_INVALID_OFFSET);
+	shadow = dbbuf_page(ctrl, prp1, IOAS_READ | IOAS_WRITE);
+	event = dbbuf_page(ctrl, prp2, IOAS_WRITE);
+	if (!shadow || !event)
+		return NVME_SC_DATA_XFER_ERROR;
+	dbbuf_reset(ctrl); /* a second one replaces the first */
+	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
+		if (ctrl->sqs[i])
+			guest_store32(&shadow[2 * i],
+				      guest_load32(ctrl->sqs[i]->reg_db));
+		if (ctrl->cqs[i])
+			guest_store32(&shadow[2 * i + 1],
+				      guest_load32(ctrl->cqs[i]->head_db));
+	}
+	ctrl->shadow_iova = prp1;
+	ctrl->event_iova = prp2;
+	ctrl->shadow_on = true;
+	ctrl->shadow = shadow;
+	ctrl->event = event;
+	dbbuf_switch(ctrl);
+	return NVME_OK;
+}
+
+void
+dbbuf_reset(struct nvme_ctrl *ctrl)
+{
+	ctrl->shadow_on = false;
+	ctrl->shadow = ctrl->event = NULL;
+	dbbuf_switch(ctrl);
+}
+
+static bool
+page_in(iova_t page, iova_t iova, uint64_t len)
+{
+	return page >= iova && page - iova < len;
+}
+
+/* Until it is mapped again, the registers. */
+void
+dbbuf_unmap(struct nvme_ctrl *ctrl, iova_t iova, uint64_t len)
+{
+	if (!ctrl->shadow || (!page_in(ctrl->shadow_iova, iova, len) &&
+			      !page_in(ctrl->event_iova, iova, len)))
+		return;
+	ctrl->shadow = ctrl->event = NULL;
+	dbbuf_switch(ctrl);
+}
+
+void
+dbbuf_map(struct nvme_ctrl *ctrl)
+{
+	volatile uint32_t *shadow, *event;
+
+	if (!ctrl->shadow_on || ctrl->shadow)
+		return;
+	shadow = dbbuf_page(ctrl, ctrl->shadow_iova, IOAS_READ | IOAS_WRITE);
+	event = dbbuf_page(ctrl, ctrl->event_iova, IOAS_WRITE);
+	if (!shadow || !event)
+		return;
+	ctrl->shadow = shadow;
+	ctrl->event = event;
+	dbbuf_switch(ctrl);
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The NVM command set: opcode -> handler; checks, then a bdev_io (NVM Command
+ * Set 1.0 §3.2). Commands of one step are here, the others in compare.c and dsm.c.
+ */
+#include <errno.h>
+
+#include "internal.h"
+
+#define OP_NS 1u    /* needs one active namespace */
+#define OP_WRITE 2u /* changes data */
+
+/* What became of a bdev_io, as a status. */
+nvme_status_t
+io_result(struct nvme_req *req, int err, uint8_t op)
+{
+	struct nvme_group *g = req->sq->group;
+
+	if (unlikely(err == -EFAULT)) {
+		/* The kernel met the end of a file where we had a mapping. */
+		ioas_set_faulted(g->ioas);
+		ctrl_fail_for_good(g->ctrl, "its memory went away under I/O");
+	}
+	/* Zeros that we made up are no data: such a write was not done. */
+	if (unlikely(!err && op == BDEV_WRITE && ioas_faulted(g->ioas)))
+		err = -EFAULT;
+	return unlikely(err) ? nvme_status_of(err, op) : NVME_OK;
+}
+
+void
+io_done(struct bdev_io *io)
+{
+	struct nvme_req *req = container_of(io, struct nvme_req, io);
+
+	req_complete(req, io_result(req, io->err, io->op));
+}
+
+/* @done of the bdev_io is io_done(), unless the handler set another before. */
+nvme_status_t
+io_submit_req(struct nvme_req *req, uint8_t op, uint8_t flags, uint64_t off,
+	      uint64_t len)
+{
+	struct bdev_io *io = &req->io;
+
+	io->ch = req->ns->ch;
+	io->op = op;
+	io->flags = flags;
+	io->err = 0;
+	io->off = off;
+	io->len = len;
+	io->iov = req->iov;
+	io->iovcnt = req->iovcnt;
+	bdev_submit(io);
+	return NVME_PENDING;
+}
+
+nvme_status_t
+io_range(struct nvme_req *req, uint64_t *off, uint32_t *len)
+{
+	const struct nvme_sqe *sqe = &req->sqe;
+	struct nvme_nsref *ns = req->ns;
+	uint64_t slba = sqe->cdw10 | (uint64_t)sqe->cdw11 << 32;
+	uint64_t nlb = (sqe->cdw12 & 0xffff) + 1;
+
+	if (unlikely(nlb > ns->nlb || slba > ns->nlb - nlb))
+		return NVME_DNR(NVME_SC_LBA_RANGE);
+	if (unlikely(nlb << ns->lba_shift > req->sq->group->max_len))
+		return NVME_DNR(NVME_SC_INVALID_FIELD);
+	*off = slba << ns->lba_shift;
+	*len = (uint32_t)(nlb << ns->lba_shift);
+	return NVME_OK;
+}
+
+static nvme_status_t
+io_read(struct nvme_req *req)
+{
+	nvme_status_t st;
+	uint64_t off;
+	uint32_t len;
+
+	st = io_range(req, &off, &len);
+	if (unlikely(st))
+		return st;
+	st = req_map(req, len, IOAS_WRITE);
+	if (unlikely(st))
+		return st;
+	req->ns->read_cmds++;
+	req->ns->read_units += len >> 9;
+	req->io.done = io_done;
+	return io_submit_req(req, BDEV_READ, 0, off, len);
+}
+
+/* FUA (CDW12 bit 30), or the write cache is off (Feature 06). */
+static inline uint8_t
+io_fua(const struct nvme_req *req)
+{
+	if (!req->ns->write_cache)
+		return 0;
+	return req->sqe.cdw12 >> 30 & 1 ||
+			       !(req->sq->group->ctrl->feat.write_cache & 1)
+		       ? BDEV_IO_FUA
+		       : 0;
+}
+
+static nvme_status_t
+io_write(struct nvme_req *req)
+{
+	nvme_status_t st;
+	uint64_t off;
+	uint32_t len;
+
+	st = io_range(req, &off, &len);
+	if (unlikely(st))
+		return st;
+	st = req_map(req, len, IOAS_READ);
+	if (unlikely(st))
+		return st;
+	req->ns->write_cmds++;
+	req->ns->write_units += len >> 9;
+	req->io.done = io_done;
+	return io_submit_req(req, BDEV_WRITE, io_fua(req), off, len);
+}
+
+/* DEAC (CDW12 bit 25): may be deallocated. */
+static nvme_status_t
+io_write_zeroes(struct nvme_req *req)
+{
+	uint8_t flags = io_fua(req);
+	nvme_status_t st;
+	uint64_t off;
+	uint32_t len;
+
+	st = io_range(req, &off, &len);
+	if (st)
+		return st;
+	if (req->sqe.cdw12 >> 25 & 1 && req->ns->caps & BDEV_CAP_DISCARD)
+		flags |= BDEV_IO_UNMAP;
+	req->iovcnt = 0;
+	req->io.done = io_done;
+	return io_submit_req(req, BDEV_WRITE_ZEROES, flags, off, len);
+}
+
+/* NSID FFFFFFFFh: all of them (VWC bits 2:1 = 11b). */
+static nvme_status_t
+io_flush(struct nvme_req *req)
+{
+	if (req->sqe.nsid == NVME_NSID_ALL)
+		return io_flush_all(req);
+	if (!req->ns->write_cache || !(req->ns->caps & BDEV_CAP_FLUSH))
+		return NVME_OK;
+	req->io.done = io_done;
+	return io_submit_req(req, BDEV_FLUSH, 0, 0, 0);
+}
+
+static const struct io_op {
+	nvme_status_t (*start)(struct nvme_req *req);
+	uint8_t flags;
+} io_ops[256] = {
+	[nvme_cmd_flush] = { io_flush, OP_NS },
+	[nvme_cmd_write] = { io_write, OP_NS | OP_WRITE },
+	[nvme_cmd_read] = { io_read, OP_NS },
+	[nvme_cmd_compare] = { io_compare, OP_NS },
+	[nvme_cmd_write_zeroes] = { io_write_zeroes, OP_NS | OP_WRITE },
+	[nvme_cmd_dsm] = { io_dsm, OP_NS | OP_WRITE },
+	[nvme_cmd_verify] = { io_verify, OP_NS },
+};
+
+/* Figure "Commands Supported and Effects": CSUPP, and LBCC where data changes. */
+void
+io_effects(uint32_t iocs[256])
+{
+	for (unsigned i = 0; i < 256; i++)
+		if (io_ops[i].start)
+			iocs[i] = io_ops[i].flags & OP_WRITE ? 3 : 1;
+}
+
+nvme_status_t
+io_start(struct nvme_req *req)
+{
+	const struct io_op *op = &io_ops[req->sqe.opcode];
+	struct nvme_group *g = req->sq->group;
+	uint32_t i = req->sqe.nsid - 1; /* 0 wraps */
+	struct nvme_nsref *ns;
+
+	if (unlikely(!op->start))
+		return NVME_DNR(NVME_SC_INVALID_OPCODE);
+	if (unlikely(NVME_SQE_FUSE(req->sqe.flags)))
+		return NVME_DNR(NVME_SC_INVALID_FIELD);
+	ns = likely(i < NVME_MAX_NS) ? g->ns[i] : NULL;
+	if (unlikely(!ns || ns->removing)) {
+		if (req->sqe.opcode == nvme_cmd_flush &&
+		    req->sqe.nsid == NVME_NSID_ALL)
+			return io_flush_all(req);
+		return NVME_DNR(NVME_SC_INVALID_NS);
+	}
+	if (unlikely(op->flags & OP_WRITE && ns->read_only))
+		return NVME_DNR(NVME_SC_NS_WRITE_PROTECTED);
+	req->ns = ns;
+	ns->inflight++;
+	return op->start(req);
+}

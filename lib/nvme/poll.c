@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The data path on one page. One poller per reactor serves all controllers there:
+ * fetch what the doorbells show and start it, send to the block devices what was queued,
+ * reap what they finished, raise one interrupt a vector. Read on in sq.c, req.c, io.c, cq.c.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+#define COLD_ROUNDS \
+	4096u	      /* without work: then a queue is looked at now and then */
+#define HOT_ENOUGH 8u /* so few queues are always looked at */
+#define COLD_PER_ROUND 8u /* queues without work that one round looks at */
+#define SLEEP_MAPPED \
+	1000000u /* ns: a store to a mapped doorbell wakes nobody */
+
+static struct nvme_core *cores[REACTOR_MAX];
+
+struct nvme_core *
+core_of(const struct reactor *r)
+{
+	return cores[reactor_index(r)];
+}
+
+static int
+sq_poll(struct nvme_core *core, struct nvme_sq *sq)
+{
+	int n;
+
+	if (unlikely(sq->stop))
+		return 0;
+	n = sq_fetch(sq, sq->group->budget);
+	if (likely(n > 0)) {
+		sq->idle = 0;
+		core->stats.commands += (unsigned)n;
+		if (unlikely(!sq->sqid))
+			core->stats.admin_commands += (unsigned)n;
+		return n;
+	}
+	if (unlikely(n == -EPROTO) &&
+	    sq->bad_tail != guest_load32(sq->tail_db)) {
+		/* told once; not fetched until it is corrected */
+		sq->bad_tail = guest_load32(sq->tail_db);
+		doorbell_bad_value(sq->group->ctrl);
+	}
+	return 0;
+}
+
+/* A few of those that had no work for long; all of them after a sleep. */
+static int
+cold_poll(struct nvme_core *core)
+{
+	uint32_t look = core->scan_all ? core->ncold : COLD_PER_ROUND;
+	int sum = 0;
+
+	core->scan_all = false;
+	for (look = MIN(look, core->ncold); look; look--) {
+		struct nvme_sq *sq =
+			list_first(&core->cold, struct nvme_sq, node);
+		int n = sq_poll(core, sq);
+
+		if (n) {
+			sq_heat(sq);
+			sum += n;
+		} else {
+			list_remove(&sq->node);
+			list_push_back(&core->cold, &sq->node);
+		}
+	}
+	return sum;
+}
+
+static bool
+coalescing(const struct nvme_cq *cq)
+{
+	const struct nvme_features *f = &cq->group->ctrl->feat;
+
+	/* NVMe 2.0 §5.27.1.6: TIME 0 is none; never the admin queue; CD of the vector */
+	return f->coalescing & 0xff00 && cq->cqid &&
+	       !(f->vector_config[cq->iv] & 1u << 16);
+}
+
+/* The queue has a new entry: its vector is due at the end of the round. */
+void
+cq_mark(struct nvme_cq *cq)
+{
+	if (!cq->ien)
+		return;
+	cq->unsignalled++;
+	if (cq->irq_pending)
+		return;
+	cq->irq_pending = true;
+	list_push_back(&cq->group->core->dirty, &cq->dirty);
+	if (unlikely(coalescing(cq))) {
+		uint32_t t = cq->group->ctrl->feat.coalescing >> 8 & 0xff;
+
+		cq->irq_deadline = reactor_now() + t * 100000ull;
+	}
+}
+
+static void
+cq_raise(struct nvme_core *core, struct nvme_cq *cq)
+{
+	struct nvme_ctrl *ctrl = cq->group->ctrl;
+
+	if (unlikely(coalescing(cq)) &&
+	    cq->unsignalled <= (ctrl->feat.coalescing & 0xff) &&
+	    reactor_now() < cq->irq_deadline)
+		return; /* stays on the list */
+	list_remove(&cq->dirty);
+	cq->irq_pending = false;
+	cq->unsignalled = 0;
+	if (unlikely(!irq_msix_active(ctrl->cfg.irqs))) {
+		ctrl_intx_update(ctrl);
+		return;
+	}
+	if (ctrl->iv_round[cq->iv] == core->round)
+		return; /* another queue of the vector */
+	ctrl->iv_round[cq->iv] = core->round;
+	irq_raise(ctrl->cfg.irqs, cq->iv);
+	core->stats.irqs++;
+}
+
+/* What is not I/O: queues that end, memory that came back, resets. */
+static void
+core_work(struct nvme_core *core)
+{
+	struct list now;
+
+	list_init(&now);
+	list_splice(&now, &core->work);
+	while (!list_empty(&now)) {
+		struct nvme_group *g =
+			list_entry(now.next, struct nvme_group, work);
+
+		list_remove(&g->work);
+		ctrl_step(g->ctrl);
+	}
+}
+
+static int
+core_poll(struct reactor_poller *p)
+{
+	struct nvme_core *core = container_of(p, struct nvme_core, poller);
+	struct nvme_ctrl *ctrl, *ctmp;
+	struct nvme_cq *cq, *cqtmp;
+	struct nvme_sq *sq, *tmp;
+	int n = 0;
+
+	core->round++;
+	core->stats.polls++;
+	/* Nothing that runs below takes another queue off this list. */
+	list_for_each_safe(sq, tmp, &core->hot, node) {
+		int fetched = sq_poll(core, sq);
+
+		n += fetched;
+		if (unlikely(!fetched && ++sq->idle > COLD_ROUNDS) &&
+		    core->nhot > HOT_ENOUGH)
+			sq_cool(sq);
+	}
+	if (core->ncold)
+		n += cold_poll(core);
+	n += bdev_kick();
+	n += bdev_reap();
+	list_for_each_safe(cq, cqtmp, &core->dirty, dirty)
+		cq_raise(core, cq);
+	if (unlikely(!list_empty(&core->intx)))
+		list_for_each_safe(ctrl, ctmp, &core->intx, intx_node)
+			ctrl_intx_update(ctrl);
+	if (unlikely(!list_empty(&core->work))) {
+		core_work(core);
+		n++;
+	}
+	if (!n)
+		core->stats.polls_spurious++;
+	return n;
+}
+
+static bool
+any_pending(struct list *sqs)
+{
+	struct nvme_sq *sq;
+
+	list_for_each(sq, sqs, node)
+		if (sq_pending(sq))
+			return true;
+	return false;
+}
+
+/* Arm the wake-ups first, then look once more: a doorbell in between is not lost. */
+static uint64_t
+core_sleep(struct reactor_poller *p)
+{
+	struct nvme_core *core = container_of(p, struct nvme_core, poller);
+	uint64_t now = reactor_now(), ns = bdev_sleep();
+	struct nvme_group *g;
+	struct nvme_cq *cq;
+
+	list_for_each(g, &core->groups, node) {
+		struct nvme_ctrl *ctrl = g->ctrl;
+
+		if (ctrl->state != CTRL_READY)
+			continue;
+		if (ctrl->cfg.map_doorbells || ctrl->intx_level)
+			ns = MIN(ns, SLEEP_MAPPED);
+		dbbuf_arm(ctrl, true);
+	}
+	__atomic_thread_fence(
+		__ATOMIC_SEQ_CST); /* event indexes before tails */
+	if (!list_empty(&core->work) || any_pending(&core->hot) ||
+	    any_pending(&core->cold))
+		return 0;
+	list_for_each(cq, &core->dirty, dirty) {
+		if (!coalescing(cq) || cq->irq_deadline <= now)
+			return 0;
+		ns = MIN(ns, cq->irq_deadline - now);
+	}
+	return ns;
+}
+
+static void
+core_wake(struct reactor_poller *p)
+{
+	struct nvme_core *core = container_of(p, struct nvme_core, poller);
+	struct nvme_group *g;
+
+	bdev_wake();
+	core->scan_all = true;
+	list_for_each(g, &core->groups, node)
+		dbbuf_arm(g->ctrl, false);
+}
+
+int
+nvme_core_init(struct reactor *r)
+{
+	struct nvme_core *core;
+
+	if (cores[reactor_index(r)])
+		return 0;
+	core = calloc(1, sizeof(*core));
+	if (!core)
+		return -ENOMEM;
+	core->scratch = reactor_mem_alloc(r, CORE_SCRATCH_LEN);
+	if (!core->scratch) {
+		free(core);
+		return -ENOMEM;
+	}
+	core->reactor = r;
+	list_init(&core->hot);
+	list_init(&core->cold);
+	list_init(&core->dirty);
+	list_init(&core->work);
+	list_init(&core->groups);
+	list_init(&core->intx);
+	pool_init(&core->reqs, align_up(sizeof(struct nvme_req), CACHE_LINE));
+	pool_init(&core->iovs, REQ_MAX_IOV * sizeof(struct iovec));
+	core->poller = (struct reactor_poller){ .poll = core_poll,
+						.sleep = core_sleep,
+						.wake = core_wake,
+						.name = "nvme" };
+	cores[reactor_index(r)] = core;
+	reactor_poller_add(r, &core->poller);
+	return 0;
+}
+
+void
+nvme_core_fini(struct reactor *r)
+{
+	struct nvme_core *core = cores[reactor_index(r)];
+
+	if (!core)
+		return;
+	assert(list_empty(&core->groups));
+	reactor_poller_del(r, &core->poller);
+	pool_fini(&core->reqs);
+	pool_fini(&core->iovs);
+	reactor_mem_free(core->scratch, CORE_SCRATCH_LEN);
+	cores[reactor_index(r)] = NULL;
+	free(core);
+}
+
+void
+nvme_core_get_stats(const struct reactor *r, struct nvme_core_stats *out)
+{
+	const struct nvme_core *core = cores[reactor_index(r)];
+
+	*out = core ? core->stats : (struct nvme_core_stats){ 0 };
+	if (core)
+		out->pending_io = bdev_inflight();
+}

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A command's life between its queue entry and its completion: the request, its
+ * data pointer, its waits.
+ */
+#include <stdlib.h>
+
+#include "internal.h"
+
+#define MEM_WAIT_NS 100000000u
+#define IO_BUF_BUDGET (4u << 20) /* scratch of one controller's I/O commands */
+
+struct nvme_req *
+req_get(struct nvme_sq *sq)
+{
+	struct nvme_group *g = sq->group;
+	struct nvme_req *req;
+
+	if (sq->sqid ? unlikely(g->io_inflight >= g->quota)
+		     : sq->inflight_n >= ADMIN_INFLIGHT)
+		return NULL;
+	req = pool_get(&g->core->reqs);
+	if (unlikely(!req))
+		return NULL;
+	req->sq = sq;
+	req->ns = NULL;
+	req->iov = req->inline_iov;
+	req->iovcnt = 0;
+	req->flags = 0;
+	req->unmaps = 0;
+	req->dw0 = req->dw1 = 0;
+	list_push_back(&sq->inflight, &req->node);
+	sq->inflight_n++;
+	g->inflight++;
+	g->io_inflight += sq->sqid != 0;
+	return req;
+}
+
+static void
+req_free_slow(struct nvme_req *req)
+{
+	struct nvme_group *g = req->sq->group;
+
+	if (req->flags & REQ_BUF_IO)
+		g->ctrl->buf_used -= req->buf_len;
+	free(req->buf); /* cold: few commands have a buffer */
+	req->buf = NULL;
+	req->buf_len = req->step = 0;
+	req->done_len = 0;
+	req->abort = NULL;
+	req->deadline = 0;
+	list_remove(&req->wait);
+	if (req->iov != req->inline_iov) {
+		pool_put(&g->core->iovs, req->iov);
+		g->iov_used--;
+	}
+	if (!list_empty(&g->ctrl->buf_waits))
+		ctrl_work(g->ctrl);
+}
+
+void
+req_free(struct nvme_req *req)
+{
+	struct nvme_sq *sq = req->sq;
+	struct nvme_group *g = sq->group;
+
+	list_remove(&req->node);
+	sq->inflight_n--;
+	g->inflight--;
+	g->io_inflight -= sq->sqid != 0;
+	if (unlikely(req->flags & REQ_SLOW) || !sq->sqid)
+		req_free_slow(req);
+	if (unlikely(sq->stop) && !sq->inflight_n)
+		ctrl_work(g->ctrl);
+	pool_put(&g->core->reqs, req);
+}
+
+/* Run it, or run it again. */
+void
+req_start(struct nvme_req *req)
+{
+	nvme_status_t st;
+
+	if (req->sq->sqid)
+		st = io_start(req);
+	else if (req->sqe.flags &
+		 0xc3) /* fused; SGLs: not on PCIe (NVMe 2.0 §5) */
+		st = NVME_DNR(NVME_SC_INVALID_FIELD);
+	else
+		st = admin_start(req);
+	if (st != NVME_PENDING)
+		req_complete(req, st);
+}
+
+static void
+req_end(struct nvme_req *req)
+{
+	struct nvme_nsref *ns = req->ns;
+
+	if (ns && --ns->inflight == 0 && unlikely(ns->removing))
+		ns_drained(ns);
+	if (unlikely(req->unmaps))
+		unmap_req_done(req);
+	req->iovcnt = 0;
+}
+
+void
+req_complete(struct nvme_req *req, nvme_status_t status)
+{
+	struct nvme_cq *cq = req->sq->cq;
+
+	req->status = status;
+	if (unlikely(status) && !(req->flags & REQ_NO_LOG))
+		log_page_error(req->sq->group->ctrl, req, status);
+	req_end(req);
+	if (unlikely(cq->hold)) {
+		cq_hold(cq, req);
+		return;
+	}
+	cq_post(cq, req);
+	req_free(req);
+}
+
+void
+req_drop(struct nvme_req *req)
+{
+	req_end(req);
+	req->sq->cq->busy--;
+	req_free(req);
+}
+
+/* ---- memory that is not there ---- */
+
+/* Back to where it was before its handler ran; it is run again from there. */
+static nvme_status_t
+req_park(struct nvme_req *req, struct list *waits)
+{
+	if (req->ns) {
+		struct nvme_nsref *ns = req->ns;
+
+		req->ns = NULL;
+		if (--ns->inflight == 0 && ns->removing)
+			ns_drained(ns);
+	}
+	req->iovcnt = 0;
+	if (!(req->flags & REQ_SLOW)) {
+		req->flags |= REQ_SLOW;
+		list_init(&req->wait);
+	}
+	list_push_back(waits, &req->wait);
+	return NVME_PENDING;
+}
+
+void
+req_retry(struct list *waits)
+{
+	struct list now;
+
+	list_init(&now);
+	list_splice(&now, waits);
+	while (!list_empty(&now)) {
+		struct nvme_req *req =
+			list_entry(now.next, struct nvme_req, wait);
+
+		list_remove(&req->wait);
+		req_start(req);
+	}
+}
+
+nvme_status_t
+req_bad_memory(struct nvme_req *req, iova_t iova, uint64_t len)
+{
+	struct nvme_group *g = req->sq->group;
+	uint64_t now = reactor_now();
+
+	if (!len || !ioas_recently_unmapped(g->view, iova, len))
+		return NVME_SC_DATA_XFER_ERROR;
+	if (!req->deadline)
+		req->deadline = now + MEM_WAIT_NS;
+	else if (now >= req->deadline)
+		return NVME_SC_DATA_XFER_ERROR;
+	ctrl_tick(g->ctrl, 5000000);
+	return req_park(req, &g->ctrl->mem_waits);
+}
+
+/* ---- scratch and data pointers ---- */
+
+void *
+req_buf(struct nvme_req *req, uint32_t len)
+{
+	if (!(req->flags & REQ_SLOW)) {
+		req->flags |= REQ_SLOW;
+		list_init(&req->wait);
+	}
+	if (req->buf && req->buf_len >= len) { /* run again */
+		memset(req->buf, 0, req->buf_len);
+		return req->buf;
+	}
+	if (req->flags & REQ_BUF_IO) {
+		req->flags &= (uint8_t)~REQ_BUF_IO;
+		req->sq->group->ctrl->buf_used -= req->buf_len;
+	}
+	free(req->buf); /* cold: few commands have a buffer */
+	req->buf_len = 0;
+	if (posix_memalign(&req->buf, NVME_PAGE, len)) /* cold: likewise */
+		req->buf = NULL;
+	if (req->buf) {
+		memset(req->buf, 0, len);
+		req->buf_len = len;
+	}
+	return req->buf;
+}
+
+nvme_status_t
+req_io_buf(struct nvme_req *req, uint32_t len)
+{
+	struct nvme_ctrl *ctrl = req->sq->group->ctrl;
+
+	if (req->flags & REQ_BUF_IO && req->buf_len >= len)
+		return NVME_OK;
+	if (ctrl->buf_used && len > IO_BUF_BUDGET - ctrl->buf_used)
+		return req_park(req, &ctrl->buf_waits);
+	if (!req_buf(req, len))
+		return NVME_SC_INTERNAL;
+	req->flags |= REQ_BUF_IO;
+	ctrl->buf_used += req->buf_len;
+	return NVME_OK;
+}
+
+nvme_status_t
+req_long_iov(struct nvme_req *req)
+{
+	struct nvme_group *g = req->sq->group;
+	struct iovec *iov = NULL;
+
+	if (req->iov != req->inline_iov)
+		return NVME_OK;
+	if (g->iov_used < g->iov_quota)
+		iov = pool_get(&g->core->iovs);
+	if (!iov) {
+		/* somebody of ours has one and will wake us */
+		if (!g->iov_used)
+			return NVME_SC_INTERNAL;
+		return req_park(req, &g->ctrl->buf_waits);
+	}
+	g->iov_used++;
+	memcpy(iov, req->iov, req->iovcnt * sizeof(*iov));
+	req->iov = iov;
+	if (!(req->flags & REQ_SLOW)) {
+		req->flags |= REQ_SLOW;
+		list_init(&req->wait);
+	}
+	return NVME_OK;
+}
+
+nvme_status_t
+iov_add_slow(struct nvme_req *req, void *host, uint64_t len)
+{
+	nvme_status_t st = req_long_iov(req);
+
+	if (st)
+		return st;
+	if (req->iovcnt >= REQ_MAX_IOV)
+		return NVME_SC_SGL_INVALID_COUNT;
+	req->iov[req->iovcnt++] = (struct iovec){ host, len };
+	return NVME_OK;
+}
+
+nvme_status_t
+req_map(struct nvme_req *req, uint32_t len, uint32_t prot)
+{
+	const struct nvme_sqe *sqe = &req->sqe;
+	struct bad_range bad;
+	nvme_status_t st;
+
+	req->iovcnt = 0;
+	switch (NVME_SQE_PSDT(sqe->flags)) {
+	case 0:
+		st = prp_map(req, sqe->prp1, sqe->prp2, len, prot, &bad);
+		break;
+	case 1:
+	case 2: /* the metadata pointer differs, and there is no metadata */
+		st = sgl_map(req, &sqe->sgl, len, prot, &bad);
+		break;
+	default:
+		return NVME_DNR(NVME_SC_INVALID_FIELD);
+	}
+	if (likely(!st)) {
+		req->seq = req->sq->group->seq++;
+		return NVME_OK;
+	}
+	req->iovcnt = 0;
+	if (st == NVME_SC_DATA_XFER_ERROR)
+		return req_bad_memory(req, bad.iova, bad.len);
+	return st == NVME_PENDING ? st : NVME_DNR(st);
+}
+
+void
+iov_read(const struct iovec *iov, unsigned cnt, uint64_t off, void *buf,
+	 uint32_t len)
+{
+	char *to = buf;
+
+	for (unsigned i = 0; len && i < cnt; i++) {
+		uint64_t n;
+
+		if (off >= iov[i].iov_len) {
+			off -= iov[i].iov_len;
+			continue;
+		}
+		n = MIN(len, iov[i].iov_len - off);
+		guest_copy(to, (char *)iov[i].iov_base + off, n);
+		to += n;
+		len -= (uint32_t)n;
+		off = 0;
+	}
+}
+
+void
+iov_write(const struct iovec *iov, unsigned cnt, uint64_t off, const void *buf,
+	  uint32_t len)
+{
+	const char *from = buf;
+
+	for (unsigned i = 0; len && i < cnt; i++) {
+		uint64_t n;
+
+		if (off >= iov[i].iov_len) {
+			off -= iov[i].iov_len;
+			continue;
+		}
+		n = MIN(len, iov[i].iov_len - off);
+		memcpy((char *)iov[i].iov_base + off, from, n);
+		from += n;
+		len -= (uint32_t)n;
+		off = 0;
+	}
+}
+
+nvme_status_t
+req_to_host(struct nvme_req *req, const void *buf, uint32_t len)
+{
+	nvme_status_t st = len ? req_map(req, len, IOAS_WRITE) : NVME_OK;
+
+	if (!st)
+		iov_write(req->iov, req->iovcnt, 0, buf, len);
+	req->iovcnt = 0;
+	return st;
+}
+
+nvme_status_t
+req_from_host(struct nvme_req *req, void *buf, uint32_t len)
+{
+	nvme_status_t st = len ? req_map(req, len, IOAS_READ) : NVME_OK;
+
+	if (!st)
+		iov_read(req->iov, req->iovcnt, 0, buf, len);
+	req->iovcnt = 0;
+	if (!st && ioas_faulted(req->sq->group->ioas))
+		return NVME_SC_DATA_XFER_ERROR; /* made-up zeros */
+	return st;
+}

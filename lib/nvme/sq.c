@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The submission queue: doorbell -> copies of the entries -> requests. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+#define FETCH_MAX 32u
+
+static inline void *
+sq_entry(const struct nvme_sq *sq, uint32_t i)
+{
+	return (char *)sq->page[i / 64] + i % 64 * sizeof(struct nvme_sqe);
+}
+
+/* A client cut its memory off: what was copied may be made-up zeros. */
+static int
+sq_forget(struct nvme_sq *sq, struct nvme_req **batch, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		req_drop(batch[i]);
+	ctrl_fail_for_good(sq->group->ctrl, "its memory file was truncated");
+	return 0;
+}
+
+/*
+ * Start up to @budget commands; gives how many. -EPROTO: bad doorbell value, the
+ * caller reports the event. The entries are copied before the first one is
+ * started, so that one check for made-up zeros covers them all.
+ */
+int
+sq_fetch(struct nvme_sq *sq, unsigned budget)
+{
+	struct nvme_req *batch[FETCH_MAX];
+	uint32_t tail = guest_load_acquire32(sq->tail_db);
+	uint32_t head = sq->head;
+	struct nvme_cq *cq = sq->cq;
+	unsigned room, n = 0;
+
+	if (unlikely(sq->shadow_db != NULL))
+		tail = sq_load_tail(sq);
+	if (tail == head)
+		return 0;
+	if (unlikely(tail >= sq->depth))
+		return -EPROTO;
+	sq->tail = tail;
+	budget = MIN(budget, FETCH_MAX);
+	room = cq_room(cq);
+	if (room < budget) {
+		cq_check_head(cq);
+		room = cq_room(cq);
+		budget = MIN(budget, room); /* so cq_post() cannot fail */
+	}
+	while (head != tail && n < budget) {
+		struct nvme_req *req = req_get(sq);
+
+		if (unlikely(!req))
+			break;
+		guest_copy(&req->sqe, sq_entry(sq, head), sizeof(req->sqe));
+		head = head + 1 == sq->depth ? 0 : head + 1;
+		batch[n++] = req;
+	}
+	sq->head = head;
+	cq->busy += n;
+	if (unlikely(ioas_faulted(sq->group->ioas)))
+		return sq_forget(sq, batch, n);
+	for (unsigned i = 0; i < n; i++) {
+		batch[i]->cid = batch[i]->sqe.cid;
+		req_start(batch[i]);
+	}
+	if (unlikely(sq->event_idx != NULL))
+		dbbuf_progress(sq);
+	return (int)n;
+}
+
+/* Before a sleep: is there something to fetch? */
+bool
+sq_pending(struct nvme_sq *sq)
+{
+	uint32_t tail;
+
+	if (sq->stop)
+		return false;
+	tail = guest_load_acquire32(sq->tail_db);
+	if (sq->shadow_db)
+		tail = sq_load_tail(sq);
+	if (tail == sq->head || tail >= sq->depth)
+		return false;
+	if (cq_room(sq->cq) == 0) {
+		cq_check_head(sq->cq);
+		if (cq_room(sq->cq) == 0)
+			return false; /* the head's doorbell will be seen then */
+	}
+	if (sq->sqid)
+		return sq->group->io_inflight < sq->group->quota;
+	return sq->inflight_n < ADMIN_INFLIGHT;
+}
+
+static void
+group_budget(struct nvme_group *g)
+{
+	g->budget = g->nhot ? MAX(FETCH_MAX / g->nhot, 4u) : FETCH_MAX;
+}
+
+/* To the queues that are looked at only now and then. */
+void
+sq_cool(struct nvme_sq *sq)
+{
+	struct nvme_core *core = sq->group->core;
+
+	list_remove(&sq->node);
+	list_push_back(&core->cold, &sq->node);
+	sq->cold = true;
+	core->ncold++;
+	core->nhot--;
+	sq->group->nhot--;
+	group_budget(sq->group);
+}
+
+void
+sq_heat(struct nvme_sq *sq)
+{
+	struct nvme_core *core = sq->group->core;
+
+	list_remove(&sq->node);
+	list_push_back(&core->hot, &sq->node);
+	if (sq->cold)
+		core->ncold--;
+	sq->cold = false;
+	sq->idle = 0;
+	core->nhot++;
+	sq->group->nhot++;
+	group_budget(sq->group);
+}
+
+nvme_status_t
+sq_create(struct nvme_ctrl *ctrl, uint16_t sqid, uint16_t cqid, iova_t iova,
+	  uint32_t depth, uint8_t prio)
+{
+	struct nvme_group *g = &ctrl->group;
+	struct nvme_sq *sq;
+	nvme_status_t st;
+
+	if (sqid > NVME_MAX_IO_QUEUES || ctrl->sqs[sqid])
+		return NVME_DNR(NVME_CMD_SC(NVME_SC_QID_INVALID));
+	if (cqid > NVME_MAX_IO_QUEUES || !ctrl->cqs[cqid])
+		return NVME_DNR(NVME_CMD_SC(NVME_SC_CQ_INVALID));
+	if (depth < 2 || (sqid && NVME_CC_IOSQES(ctrl->cc) != 6))
+		return NVME_DNR(NVME_CMD_SC(NVME_SC_QUEUE_SIZE));
+	sq = aligned_alloc(CACHE_LINE, align_up(sizeof(*sq), CACHE_LINE));
+	if (!sq)
+		return NVME_SC_INTERNAL;
+	*sq = (struct nvme_sq){ .group = g,
+				.cq = ctrl->cqs[cqid],
+				.sqid = sqid,
+				.depth = depth,
+				.prio = prio,
+				.bad_tail = UINT32_MAX };
+	st = ring_init(&sq->ring, g, iova, depth * sizeof(struct nvme_sqe),
+		       IOAS_READ, sqid == 0);
+	if (st)
+		goto free_sq;
+	sq->page = sq->ring.page;
+	list_init(&sq->node);
+	list_init(&sq->inflight);
+	sq->reg_db = &ctrl->db[2 * sqid];
+	guest_store32(sq->reg_db, 0);
+	ctrl->sqs[sqid] = sq;
+	if (ctrl_update_quota(ctrl)) {
+		ctrl->sqs[sqid] = NULL;
+		st = NVME_SC_INTERNAL;
+		goto fini_ring;
+	}
+	sq->cq->sq_count++;
+	sq_shadow(sq);
+	sq_update_stop(sq);
+	sq_heat(sq);
+	if (sqid) {
+		g->core->stats.io_queues++;
+		g->core->stats.io_queues_total++;
+	}
+	return NVME_OK;
+fini_ring:
+	ring_fini(&sq->ring);
+free_sq:
+	free(sq);
+	return st;
+}
+
+nvme_status_t
+sq_delete(struct nvme_ctrl *ctrl, uint16_t sqid, struct nvme_req *req)
+{
+	struct nvme_sq *sq;
+
+	if (!sqid || sqid > NVME_MAX_IO_QUEUES || !ctrl->sqs[sqid] ||
+	    ctrl->sqs[sqid]->stop & SQ_STOP_DELETE)
+		return NVME_DNR(NVME_CMD_SC(NVME_SC_QID_INVALID));
+	sq = ctrl->sqs[sqid];
+	sq->stop |= SQ_STOP_DELETE;
+	sq->delete_req = req;
+	ctrl_work(
+		ctrl); /* freed there when it is empty, never under a poller */
+	return NVME_PENDING;
+}
+
+void
+sq_free(struct nvme_sq *sq)
+{
+	struct nvme_group *g = sq->group;
+	struct nvme_ctrl *ctrl = g->ctrl;
+
+	if (sq->cold) {
+		g->core->ncold--;
+	} else {
+		g->core->nhot--;
+		g->nhot--;
+		group_budget(g);
+	}
+	list_remove(&sq->node);
+	sq->cq->sq_count--;
+	ctrl->sqs[sq->sqid] = NULL;
+	guest_store32(sq->reg_db, 0);
+	if (sq->sqid)
+		g->core->stats.io_queues--;
+	ring_fini(&sq->ring);
+	free(sq);
+	ctrl_update_quota(ctrl);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The subsystem and its link to a controller: subsys.c, ns_table.c, link.c. */
+#ifndef BELFRY_NVME_SUBSYS_H
+#define BELFRY_NVME_SUBSYS_H
+
+#include "internal.h"
+
+struct subsys_ns {
+	struct nvme_subsys *subsys;
+	struct nvme_ns_info info;
+	struct bdev_desc *desc;
+	char *bdev_name;
+};
+
+struct nvme_subsys {
+	struct nvme_subsys_config cfg; /* strings are ours */
+	struct subsys_ns *ns[NVME_MAX_NS];
+	struct list links; /* controllers that are attached */
+	uint16_t next_cntlid;
+};
+
+/* What a controller reports about itself. */
+struct ctrl_report {
+	uint32_t cc, csts;
+	uint16_t depth[NVME_MAX_IO_QUEUES + 1]; /* of its SQs; 0: none */
+};
+
+/*
+ * One per controller; travels between its home and the control reactor. While
+ * @msg is under way its receiver owns what it carries.
+ */
+struct ctrl_link {
+	struct reactor_msg msg; /* attach and detach */
+	struct nvme_ctrl *ctrl;
+	struct nvme_subsys *subsys;
+	struct reactor *home;
+	/* attach: the table as it was */
+	struct ns_entry {
+		struct nvme_ns_info info;
+		struct bdev_desc *desc;
+	} * table;
+	unsigned entries;
+	int err;
+	uint16_t cntlid;
+	void (*done)(void *arg, struct nvme_ctrl *ctrl, int err);
+	void *arg;
+	/* control reactor */
+	struct list node; /* subsys->links */
+	struct ctrl_report seen;
+	/* reports: home fills @report, control copies it and sends it back */
+	struct reactor_msg report_msg;
+	struct ctrl_report report;
+	bool report_busy, report_due, detach_due;
+	/* NSSR */
+	struct reactor_msg nssr_msg;  /* home -> control */
+	struct reactor_msg reset_msg; /* control -> home */
+	bool nssr_busy, reset_busy;
+};
+
+#endif

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * How a controller comes to rest: controller reset, function and subsystem reset,
+ * shutdown, destruction. All but the shutdown are one road: stop and mute, wait until
+ * the last request has ended (a hung disk may keep it for ever), clean up, go on.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+struct reset_wait {
+	struct list node; /* ctrl->resets */
+	void (*done)(void *arg);
+	void *arg;
+};
+
+/* Requests that end only when they are told to. */
+static void
+abort_held(struct nvme_sq *sq)
+{
+	struct nvme_req *req, *tmp;
+
+	list_for_each_safe(req, tmp, &sq->inflight, node) {
+		req->flags |= REQ_NO_LOG;
+		if (req->abort)
+			req->abort(req);
+	}
+}
+
+void
+ctrl_drain(struct nvme_ctrl *ctrl, uint8_t why)
+{
+	bool first = !ctrl->drain;
+
+	ctrl->drain |= why;
+	ctrl->state = CTRL_DRAINING;
+	ctrl_work(ctrl);
+	if (!first)
+		return;
+	ctrl_mute(ctrl);
+	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
+		struct nvme_sq *sq = ctrl->sqs[i];
+
+		if (!sq)
+			continue;
+		if (sq->delete_req) {
+			struct nvme_req *req = sq->delete_req;
+
+			sq->delete_req = NULL;
+			req_drop(req);
+		}
+		abort_held(sq);
+	}
+	ctrl_intx_update(ctrl);
+}
+
+static void
+free_queues(struct nvme_ctrl *ctrl)
+{
+	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++)
+		if (ctrl->sqs[i])
+			sq_free(ctrl->sqs[i]);
+	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++)
+		if (ctrl->cqs[i])
+			cq_free(ctrl->cqs[i]);
+}
+
+/* Tell those who asked for a reset. */
+static void
+resets_done(struct nvme_ctrl *ctrl)
+{
+	struct list now;
+
+	list_init(&now);
+	list_splice(&now, &ctrl->resets);
+	while (!list_empty(&now)) {
+		struct reset_wait *w =
+			list_entry(now.next, struct reset_wait, node);
+
+		list_remove(&w->node);
+		w->done(w->arg);
+		free(w);
+	}
+}
+
+/* The values of after a Controller Level Reset (NVMe 2.0 §3.7.2). */
+static void
+reset_state(struct nvme_ctrl *ctrl, uint8_t why)
+{
+	free_queues(ctrl);
+	dbbuf_reset(ctrl);
+	doorbell_reset(ctrl);
+	aer_reset(ctrl);
+	feature_reset(ctrl);
+	ctrl->keep_alive_deadline = 0;
+	ctrl->map_lost = false;
+	ctrl->map_lost_since = 0;
+	ctrl->shutdown = SHUT_NONE;
+	ctrl->csts = 0;
+	if (why & (DRAIN_FUNCTION | DRAIN_SUBSYS))
+		log_page_reset(ctrl);
+	ctrl->intms = 0;
+	if (why & DRAIN_SUBSYS)
+		ctrl->csts |= 1u << NVME_CSTS_NSSRO_SHIFT;
+	if (ctrl->failed_for_good)
+		ctrl->csts |= 1u << NVME_CSTS_CFS_SHIFT;
+	ctrl->state = ctrl->failed_for_good ? CTRL_FAILED : CTRL_DISABLED;
+}
+
+static void
+ctrl_end(struct nvme_ctrl *ctrl)
+{
+	struct nvme_core *core = ctrl->group.core;
+
+	reactor_timer_stop(&ctrl->timer);
+	ioas_on_fault(ctrl->cfg.ioas, NULL, NULL);
+	map_free(ctrl);
+	ioas_unlisten(ctrl->cfg.ioas, &ctrl->listener);
+	nsref_free_all(ctrl);
+	list_remove(&ctrl->group.node);
+	list_remove(&ctrl->intx_node);
+	core->stats.ctrls--;
+	link_detach(ctrl); /* frees it in the end */
+}
+
+/* ---- shutdown ---- */
+
+static void flush_done(struct bdev_io *io);
+
+/* Flush one namespace after the other; false: no more. */
+static bool
+flush_next(struct nvme_ctrl *ctrl)
+{
+	while (ctrl->flush_nsid < NVME_MAX_NS) {
+		struct nvme_nsref *ns = ctrl->group.ns[ctrl->flush_nsid++];
+		struct bdev_io *io = &ctrl->flush_io;
+
+		if (!ns || ns->removing || !ns->write_cache ||
+		    !(ns->caps & BDEV_CAP_FLUSH))
+			continue;
+		ns->inflight++;
+		ctrl->flushing = true;
+		*io = (struct bdev_io){ .done = flush_done,
+					.ch = ns->ch,
+					.op = BDEV_FLUSH };
+		bdev_submit(io);
+		return true;
+	}
+	return false;
+}
+
+static void
+flush_done(struct bdev_io *io)
+{
+	struct nvme_ctrl *ctrl = container_of(io, struct nvme_ctrl, flush_io);
+	struct nvme_nsref *ns = ctrl->group.ns[ctrl->flush_nsid - 1];
+
+	ctrl->flushing = false;
+	if (io->err)
+		log_guest(LOG_ERROR, "flush of namespace %u at shutdown: %d",
+			  ns->nsid, io->err);
+	if (--ns->inflight == 0 && ns->removing)
+		ns_drained(ns);
+	ctrl_work(ctrl); /* the next one from there: no recursion */
+}
+
+/* CC.SHN was set: I/O in flight ends, caches are flushed, then SHST says so. */
+void
+ctrl_shutdown(struct nvme_ctrl *ctrl)
+{
+	if (ctrl->shutdown != SHUT_NONE || ctrl->drain)
+		return;
+	ctrl->shutdown = SHUT_WAIT;
+	ctrl->csts &= ~(3u << NVME_CSTS_SHST_SHIFT);
+	ctrl->csts |= (uint32_t)NVME_CSTS_SHST_OCCUR << NVME_CSTS_SHST_SHIFT;
+	if (ctrl->state == CTRL_READY)
+		ctrl->state = CTRL_SHUTDOWN;
+	ctrl->keep_alive_deadline = 0;
+	ctrl_stop(ctrl, SQ_STOP_CTRL, true);
+	ctrl_work(ctrl);
+}
+
+static void
+shutdown_step(struct nvme_ctrl *ctrl)
+{
+	if (ctrl->shutdown == SHUT_WAIT && !ctrl->group.io_inflight) {
+		ctrl->shutdown = SHUT_FLUSH;
+		ctrl->flush_nsid = NVME_CC_SHN(ctrl->cc) == NVME_CC_SHN_ABRUPT
+					   ? NVME_MAX_NS
+					   : 0;
+	}
+	if (ctrl->shutdown != SHUT_FLUSH || ctrl->flushing || flush_next(ctrl))
+		return;
+	ctrl->shutdown = SHUT_DONE;
+	ctrl->csts &= ~(3u << NVME_CSTS_SHST_SHIFT);
+	ctrl->csts |= (uint32_t)NVME_CSTS_SHST_CMPLT << NVME_CSTS_SHST_SHIFT;
+	link_report(ctrl);
+}
+
+/* From ctrl_step(): has it come to rest? true: the controller is gone. */
+bool
+ctrl_drain_step(struct nvme_ctrl *ctrl)
+{
+	uint8_t why = ctrl->drain;
+
+	if (!why) {
+		shutdown_step(ctrl);
+		return false;
+	}
+	if (ctrl->group.inflight || ctrl->flushing || ctrl->ended)
+		return false;
+	reset_state(ctrl, why);
+	if (why & DRAIN_DESTROY) {
+		ctrl->ended = true;
+		ctrl->state = CTRL_DRAINING;
+		resets_done(ctrl);
+		ctrl_end(ctrl);
+		return true;
+	}
+	ctrl->drain = 0;
+	if (ctrl->enable_again && NVME_CC_EN(ctrl->cc))
+		ctrl_enable(ctrl);
+	ctrl->enable_again = false;
+	link_report(ctrl);
+	resets_done(ctrl);
+	return false;
+}
+
+void
+nvme_ctrl_reset(struct nvme_ctrl *ctrl, enum nvme_reset kind,
+		void (*done)(void *arg), void *arg)
+{
+	struct reset_wait *w = malloc(sizeof(*w));
+
+	if (w) {
+		*w = (struct reset_wait){ .done = done, .arg = arg };
+		list_push_back(&ctrl->resets, &w->node);
+	}
+	ctrl->enable_again = false;
+	ctrl_drain(ctrl,
+		   kind == NVME_RESET_SUBSYS ? DRAIN_SUBSYS : DRAIN_FUNCTION);
+	/* at once: what is written from now on is for after the reset */
+	regs_init(ctrl);
+	if (!w)
+		done(arg); /* out of memory: an early answer is the lesser evil */
+}
+
+void
+nvme_ctrl_destroy(struct nvme_ctrl *ctrl, void (*done)(void *arg), void *arg)
+{
+	ctrl->destroyed = done;
+	ctrl->destroyed_arg = arg;
+	ctrl_drain(ctrl, DRAIN_DESTROY);
+}
