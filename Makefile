@@ -41,7 +41,7 @@ DEPS_target    := vfio_user nvme rpc bdev pci ioas irq reactor util
 LIBS_util      := -lpthread
 LIBS_reactor   := -lnuma
 LIBS_bdev      := -laio -luuid -lcrypto
-LIBS_rpc       := -ljansson
+LIBS_rpc       := -ljansson -luuid
 LIBS_host      := -ljansson
 LIBS_vfio_user := -ljansson
 LIBS_target    := -ljansson -luuid
@@ -176,7 +176,7 @@ check: $(UNIT) ## run the unit tests (UNIT=... for some)
 
 wire: all $(WIRE) ## test the daemon over its sockets
 	@$(TEST_ENV) RUN='$(RUN)' scripts/run-tests.sh wire 300 $(B)/test/log \
-		$(WIRE) $(wildcard test/wire/run)
+		$(WIRE) $(wildcard test/wire/run test/wire/*_test.py)
 
 guest: all ## test with a Linux guest in QEMU
 	@$(TEST_ENV) test/guest/run.sh

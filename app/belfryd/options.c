@@ -3,13 +3,11 @@
  * Values of belfryd's options. Each complaint names the value and says what would be right.
  */
 #include <ctype.h>
-#include <errno.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "belfry/log.h"
 
@@ -218,8 +216,6 @@ option_set(struct options *o, int opt, const char *value)
 	case 'r':
 		return set_socket(o, value);
 	case 'c':
-		if (access(value, R_OK))
-			return complain("-c %s: %s", value, strerror(errno));
 		o->target.config = value;
 		return true;
 	case 'L':
