@@ -51,8 +51,6 @@ arena_reserve(uint64_t len, uint64_t *base)
 	int err, tries;
 	void *p;
 
-	if (len > HIGHEST - LOWEST)
-		return -ENOMEM;
 	places = (HIGHEST - LOWEST - len) / WINDOW + 1;
 	for (tries = 0; tries < 256; tries++) {
 		err = util_random(&rnd, sizeof(rnd));
@@ -104,8 +102,8 @@ arena_open(struct arena *a, uint64_t len, bool slots)
 {
 	int err;
 
-	if (!len || len > HIGHEST)
-		return -EINVAL;
+	if (len > HIGHEST - LOWEST)
+		return -ENOMEM;
 	len = align_up(len, WINDOW);
 	err = arena_reserve(len, &a->base);
 	if (err)

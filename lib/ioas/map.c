@@ -359,7 +359,8 @@ ioas_map(struct ioas_ctx *ctx, uint32_t id, iova_t iova, uint64_t len, int fd,
 	if (fd < -1)
 		r.fd = -1;
 	if (!len || len % PAGE || !prot || (prot & ~(IOAS_READ | IOAS_WRITE)) ||
-	    off > INT64_MAX || len > INT64_MAX - off || (!legacy && fd < 0) ||
+	    (fd >= 0 && (off > INT64_MAX || len > INT64_MAX - off)) ||
+	    (!legacy && fd < 0) ||
 	    (legacy &&
 	     (iova % PAGE || off % PAGE || len - 1 > UINT64_MAX - iova))) {
 		fd_close_later(ctx, r.fd);
