@@ -16,9 +16,6 @@ struct admin_cmd {
 	uint32_t effects; /* NVMe 2.0 §5.16.1.6, beside CSUPP */
 };
 
-#define SCOPE_NS (1u << 20)
-#define SCOPE_CTRL (1u << 21)
-
 /* NVMe 2.0 §5.1. The answer tells only whether it was aborted. */
 static nvme_status_t
 abort_cmd(struct nvme_ctrl *ctrl, struct nvme_req *req)

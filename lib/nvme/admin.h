@@ -20,6 +20,10 @@
 #define TEMP_CRITICAL 373
 #define TEMP_SENSORS 1
 
+/* Commands Supported and Effects: the scope field (NVMe 2.0 §5.16.1.6) */
+#define SCOPE_NS (1u << 20)
+#define SCOPE_CTRL (1u << 21)
+
 #define KAS 10 /* Keep Alive granularity, in 100 ms */
 
 /* An NSID that some namespace may have, active or not. */

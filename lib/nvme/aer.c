@@ -95,6 +95,9 @@ aer_event(struct nvme_ctrl *ctrl, uint8_t type, uint8_t info, uint8_t log)
 {
 	struct nvme_events *ev = &ctrl->events;
 
+	/* A host that comes up looks at everything anyway. */
+	if (ctrl->state != CTRL_READY)
+		return;
 	type &= 7;
 	for (unsigned i = 0; i < ev->queued; i++)
 		if (ev->queue[i].type == type && ev->queue[i].info == info &&

@@ -112,8 +112,12 @@ log_fill_effects(void *buf, bool dbbuf)
 {
 	struct nvme_cmd_effects_log *log = buf;
 
+	/* With the scope of each, as LPA bit 5 says. */
 	admin_effects(log->acs);
 	if (!dbbuf)
 		log->acs[nvme_admin_dbbuf] = 0;
 	io_effects(log->iocs);
+	for (unsigned i = 0; i < ARRAY_SIZE(log->iocs); i++)
+		if (log->iocs[i])
+			log->iocs[i] |= SCOPE_NS;
 }

@@ -136,6 +136,10 @@ log_page_get(struct nvme_ctrl *ctrl, struct nvme_req *req)
 void
 log_page_reset(struct nvme_ctrl *ctrl)
 {
+	if (!ctrl->power_on_ns) { /* its first: a client's controller is new */
+		ctrl->power_on_ns = reactor_now();
+		ctrl->power_cycles = 1;
+	}
 	memset(ctrl->errlog, 0, sizeof(ctrl->errlog));
 	ctrl->changed_ns_n = 0;
 }
