@@ -74,7 +74,11 @@ class Belfryd:
         self.path = self.run / "rpc.sock"
         self.log = self.folder / "belfryd.log"
         self.process = self.rpc = None
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def start(self):
         """Start it and wait for its first answer."""
@@ -143,7 +147,7 @@ class Belfryd:
         """Its exit status after a signal; negative if that ended it."""
         if self.rpc:
             self.rpc.close()
-        return end(self.process, how, wait)
+        return end(self.process, how, wait) if self.process else None
 
     def close(self):
         """End it in order; the exit status."""

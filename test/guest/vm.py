@@ -227,8 +227,7 @@ class Guest:
         qmp = self.folder / "qmp"
         line = command(self.folder, args, **options) + [
             "-serial", f"file:{self.kernel_log}", "-serial", "stdio",
-            "-chardev", f"socket,id=qmp,server=on,wait=off,path={qmp}",
-            "-mon", "chardev=qmp,mode=control"]
+            "-qmp", f"unix:{qmp},server=on,wait=off"]
         (self.folder / "qemu.cmd").write_text(shlex.join(line) + "\n")
         self.process = spawn(line, on or cores()[1], stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE,
