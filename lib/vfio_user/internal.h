@@ -41,9 +41,10 @@ struct vu_msg {
 
 /* The reply. */
 struct vu_out {
-	uint8_t *buf; /* header and payload: small, or of the heap */
-	size_t len, sent;
-	int fd; /* borrowed, goes with the first byte; -1 */
+	uint8_t *buf;	  /* header and payload: small, or of the heap */
+	size_t room;	  /* prepared by the handler, header counted; 0: none */
+	size_t len, sent; /* being sent */
+	int fd;		  /* borrowed, goes with the first byte; -1 */
 	uint8_t small[VU_SMALL];
 };
 

@@ -217,7 +217,7 @@ void
 vu_out_init(struct vu_out *out)
 {
 	out->buf = out->small;
-	out->len = out->sent = 0;
+	out->room = out->len = out->sent = 0;
 	out->fd = -1;
 }
 
@@ -244,7 +244,7 @@ vu_reply_alloc(struct vu_session *s, size_t len)
 	} else {
 		memset(out->buf, 0, HDR + len);
 	}
-	out->len = HDR + len;
+	out->room = HDR + len;
 	return out->buf + HDR;
 }
 
@@ -262,10 +262,9 @@ vu_reply_seal(struct vu_session *s, int err)
 		vu_out_fini(out);
 		return;
 	}
-	if (err || !out->len) {
+	if (err)
 		vu_out_fini(out);
-		out->len = HDR;
-	}
+	out->len = MAX(out->room, HDR);
 	if (err) {
 		hdr.flags |= VU_F_ERROR;
 		hdr.error_no = (uint32_t)-err;
@@ -279,6 +278,8 @@ vu_reply_flush(struct vu_session *s)
 {
 	struct vu_out *out = &s->out;
 
+	if (!out->len)
+		return 0; /* what is there is not ready yet */
 	while (out->sent < out->len) {
 		ssize_t n = vu_sock_send(s->rfd.fd, out->buf + out->sent,
 					 out->len - out->sent, out->fd);
