@@ -159,7 +159,6 @@ log_page_error(struct nvme_ctrl *ctrl, const struct nvme_req *req,
 	e->error_count = ctrl->error_count;
 	e->status_field = (uint16_t)(status << 1);
 	e->parm_error_location = 0xffff; /* not told */
-	e->trtype = 1;			 /* the transport is memory */
 	if (!req) {
 		e->sqid = e->cmdid = 0xffff;
 		return;
