@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every request of doc/rpc.md is sent, in order, to one daemon; the reply must be the one that is shown. Every method must be shown."""
+import json
+import os
+import re
+
+from daemon import Daemon, main
+
+DOC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "doc", "rpc.md")
+BLOCK = re.compile(r"^```json (request|reply)\n(.*?)^```$", re.M | re.S)
+
+
+def differs(shown, got, where=""):
+    """None, or where they differ; the wildcards are explained in doc/rpc.md."""
+    if shown == "*":
+        return None
+    if isinstance(shown, dict) and isinstance(got, dict):
+        more = shown.get("...") == "..."
+        for k in shown:
+            if k != "..." and k not in got:
+                return f"{where}.{k} is missing"
+        for k in got:
+            if k not in shown and not more:
+                return f"{where}.{k} is not documented"
+            d = differs(shown[k], got[k], f"{where}.{k}") if k in shown else None
+            if d:
+                return d
+        return None
+    if isinstance(shown, list) and isinstance(got, list):
+        more = shown[-1:] == ["..."]
+        want = shown[:-1] if more else shown
+        if len(got) < len(want) or (len(got) > len(want) and not more):
+            return f"{where} has {len(got)} elements, not {len(want)}"
+        return next((d for i, w in enumerate(want) if (d := differs(w, got[i], f"{where}[{i}]"))), None)
+    return None if shown == got and type(shown) is type(got) else f"{where}: {json.dumps(got)}, not {json.dumps(shown)}"
+
+
+def blocks():
+    with open(DOC, encoding="utf-8") as f:
+        text = f.read()
+    for m in BLOCK.finditer(text):
+        yield m.group(1), m.group(2), text.count("\n", 0, m.start()) + 1
+
+
+def prepare(d):
+    with open(d.path("disk"), "wb") as f:
+        f.truncate(1 << 20)
+    d.mkdir("vm1")
+
+
+def test_examples():
+    problems, sent, request = [], 0, None
+    with Daemon() as d:
+        prepare(d)
+        for kind, text, line in blocks():
+            text = text.replace("$DIR", d.dir)
+            if kind == "request":
+                assert request is None, f"line {line}: the request before has no reply"
+                request = dict(json.loads(text), jsonrpc="2.0", id=line)
+                continue
+            assert request, f"line {line}: a reply without a request"
+            got = d.raw(json.dumps(request).encode(), 1)[0]
+            assert got.pop("jsonrpc") == "2.0" and got.pop("id") == request["id"]
+            why = differs(json.loads(text), got)
+            if why:
+                problems.append(f"rpc.md:{line}: {request['method']}: reply{why}")
+            sent, request = sent + 1, None
+        assert request is None and sent > 40, sent
+    assert not problems, "\n" + "\n".join(problems)
+
+
+def test_every_method():
+    requests = {json.loads(text)["method"] for kind, text, _ in blocks() if kind == "request"}
+    with Daemon() as d:
+        missing = set(d.rpc("rpc_get_methods")) - requests
+        assert not missing, f"doc/rpc.md shows no {missing}"
+
+
+def test_the_test():
+    """A comparison that finds nothing proves nothing."""
+    for shown, got in [({"a": 1}, {"a": 2}), ({"a": 1}, {}), ({}, {"a": 1}), ([1], [1, 2]), ([1, "..."], []),
+                       (True, 1), ("x", None), ({"a": [{"b": 1}]}, {"a": [{"b": "1"}]})]:
+        assert differs(shown, got), (shown, got)
+    for shown, got in [("*", {}), ({"a": "*", "...": "..."}, {"a": 1, "b": 2}), ([1, "..."], [1, 2]), ([], [])]:
+        assert not differs(shown, got), (shown, got)
+
+
+if __name__ == "__main__":
+    main([test_the_test, test_examples, test_every_method])
