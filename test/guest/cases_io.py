@@ -188,7 +188,8 @@ def case_two_controllers(env):
 def case_viommu(env):
     """Behind a virtual IOMMU: every buffer is mapped and unmapped."""
     export = env.peer().export("viommu", [Disk("aio", 64, 512)])
-    iommu = {"driver": "intel-iommu", "intremap": "on", "caching-mode": "on"}
+    iommu = {"driver": "intel-iommu", "intremap": "on",
+             "caching-mode": True}
     if not env.peer_is_belfry():
         iommu.pop("caching-mode")
     with env.guest("vm", [iommu] + export.args,

@@ -80,7 +80,7 @@ def case_logs(env):
         env.expect(status and "Invalid" in out, f"unknown log page: {out}")
         # Beyond the end, and a length that is no multiple of a page.
         guest.check(f"nvme get-log {D} -i 2 -l 512 -b >/dev/null")
-        guest.check(f"nvme get-log {D} -i 2 -l 12 -o 4 -b >/dev/null")
+        guest.check(f"nvme get-log {D} -i 2 -l 12 --lpo=4 -b >/dev/null")
 
 
 def case_features(env):
