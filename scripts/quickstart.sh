@@ -114,12 +114,13 @@ fi
 
 if [ $keep = yes ]; then
 	trap - EXIT
-	cache=${BELFRY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/belfry}
+	cache=${BELFRY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/belfry}/guest
+	accel=$(scripts/guest-accel.sh "$cache")
 	cat <<END
 == belfryd stays up (process $daemon). Attach a VM of your own with:
 
-$cache/guest/qemu/qemu-system-x86_64 \\
-  -machine q35,memory-backend=mem0 -accel kvm -accel tcg -m 2G \\
+$cache/qemu/qemu-system-x86_64 \\
+  -machine q35,memory-backend=mem0 -accel $accel -cpu max -m 2G \\
   -object memory-backend-memfd,id=mem0,size=2G,share=on \\
   -device '{"driver":"vfio-user-pci","socket":{"path":"$run/vm/cntrl","type":"unix"}}' \\
   ...your disks and displays...
