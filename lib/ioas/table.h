@@ -3,7 +3,8 @@
  * table: extents ordered by IOVA, a B+tree with wide nodes.
  *
  * Not for: overlap rules, memory, permissions; it only keeps order.
- * A search reads two cache lines a level, and three levels hold 100 000 extents.
+ * A search reads two cache lines a level, a miss among small extents nothing
+ * else; large tables remember which leaf has which part of the space, so most searches skip the levels above. No two extents share a page.
  * Thread: the owner's.
  */
 #ifndef IOAS_TABLE_H
@@ -17,7 +18,8 @@ struct extent {
 	uint64_t len;
 	uint64_t delta;	       /* host address = iova + delta */
 	uint32_t prot;	       /* IOAS_READ | IOAS_WRITE | IOAS_NOHOST */
-	uint32_t flags;	       /* EXTENT_* */
+	uint16_t flags;	       /* EXTENT_* */
+	uint16_t sub;	       /* the table's: where in its page it begins */
 	struct region *region; /* where its first byte lies; NULL: none */
 };
 /* One DMA_MAP can make several extents; it goes whole or not at all. */
@@ -25,10 +27,13 @@ struct extent {
 #define EXTENT_MORE 2u /* the next one belongs to the same map */
 
 struct tnode;
+struct finger;
 
 struct table {
 	struct tnode *root; /* NULL: empty */
 	uint32_t count;
+	uint32_t shape; /* changes when a leaf's share of the space does */
+	struct finger *finger; /* large tables only: leaves found before */
 };
 
 /* A place in the table; good until the table changes. leaf NULL: none. */
@@ -45,6 +50,10 @@ struct cursor table_first(const struct table *t);
 struct cursor cursor_next(struct cursor c);
 uint64_t cursor_iova(struct cursor c);
 struct extent *cursor_extent(struct cursor c);
+
+/* The extent that holds @iova, and where it begins; NULL: none. */
+struct extent *table_lookup(const struct table *t, uint64_t iova,
+			    uint64_t *start);
 
 /* @iova must not be in the table. -ENOMEM: nothing changed. */
 int table_insert(struct table *t, uint64_t iova, const struct extent *e);

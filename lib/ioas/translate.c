@@ -10,17 +10,13 @@ void *
 ioas_translate_slow(struct ioas_view *v, struct ioas_hit *hit, iova_t iova,
 		    uint64_t len, uint32_t prot)
 {
-	struct cursor c = table_floor(v->table, iova);
-	struct extent *e;
-	uint64_t off;
+	uint64_t start, off;
+	struct extent *e = table_lookup(v->table, iova, &start);
 
-	if (!c.leaf)
+	if (!e)
 		return NULL;
-	e = cursor_extent(c);
-	off = iova - cursor_iova(c);
-	if (off >= e->len)
-		return NULL;
-	hit->iova = cursor_iova(c);
+	off = iova - start;
+	hit->iova = start;
 	hit->len = e->len;
 	hit->delta = e->delta;
 	hit->prot = e->prot;

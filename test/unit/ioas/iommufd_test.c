@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -78,7 +79,7 @@ maps(void **state)
 
 			assert_int_equal(
 				pread(fd, &want, 8, (off_t)(c->off + off)), 8);
-			v = *(uint64_t *)(iova + off);
+			memcpy(&v, (void *)(iova + off), 8);
 			assert_int_equal(v, want);
 		}
 		(void)ioas_translate(ioas_ctx_view(ctx), &hit, iova, 1,

@@ -145,6 +145,7 @@ orders_are_right(void **state)
 		for (unsigned n = 0; n < N / 2; n++, at = (at + out->step) % N)
 			table_remove(&t, at * 8192);
 		assert_null(t.root);
+		assert_null(t.finger);
 	}
 }
 
