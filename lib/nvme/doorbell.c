@@ -25,12 +25,12 @@ doorbell_init(struct nvme_ctrl *ctrl)
 				   MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (ctrl->db_fd < 0)
 		return -errno;
-	if (ftruncate(ctrl->db_fd, NVME_DB_LEN) ||
+	if (ftruncate(ctrl->db_fd, NVME_BAR0_LEN) ||
 	    fcntl(ctrl->db_fd, F_ADD_SEALS,
 		  F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 		goto failed;
 	ctrl->db = mmap(NULL, NVME_DB_LEN, PROT_READ | PROT_WRITE, MAP_SHARED,
-			ctrl->db_fd, 0);
+			ctrl->db_fd, NVME_DB_OFFSET);
 	if (ctrl->db != MAP_FAILED)
 		return 0;
 	ctrl->db = NULL;

@@ -49,7 +49,8 @@ req_free_slow(struct nvme_req *req)
 	req->done_len = 0;
 	req->abort = NULL;
 	req->deadline = 0;
-	list_remove(&req->wait);
+	if (req->flags & REQ_SLOW)
+		list_remove(&req->wait);
 	if (req->iov != req->inline_iov) {
 		pool_put(&g->core->iovs, req->iov);
 		g->iov_used--;
