@@ -230,7 +230,8 @@ vector_raise(struct irq_set *set, struct vector *v)
 	if (unlikely(__atomic_load_n(&set->dead, __ATOMIC_RELAXED)))
 		return;
 	watch_enter();
-	fd = __atomic_load_n(&v->fd, __ATOMIC_RELAXED);
+	fd = __atomic_load_n(&v->fd,
+			     __ATOMIC_ACQUIRE); /* pairs with irq_bind */
 	if (likely(fd >= 0 && !__atomic_load_n(&v->state, __ATOMIC_RELAXED))) {
 		vector_write(set, v, fd);
 		watch_leave();

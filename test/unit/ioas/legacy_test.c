@@ -415,6 +415,37 @@ clients_are_apart(void **state)
 	close(fb);
 }
 
+/* The operator may allow files that are on a disk; what is no file stays out. */
+static void
+any_file_system(void **state)
+{
+	struct ioas_limits l = { .allow_any_fs = true };
+	struct ioas_ctx *ctx = ctx_new(IOAS_LEGACY, &l);
+	int disk = open(".", O_TMPFILE | O_RDWR, 0600), p = open_what(PIPE, 0);
+	int zero = open_what(DEVZERO, 0);
+	uint64_t v = 31;
+
+	assert_int_equal(map_wait(ctx, 1, 0, 4096, p, 0, IOAS_READ, NULL),
+			 -EINVAL);
+	assert_int_equal(map_wait(ctx, 1, 0, 4096, zero, 0, RW, NULL), -EINVAL);
+	close(p);
+	close(zero);
+	if (disk >= 0) { /* not every file system can */
+		assert_int_equal(pwrite(disk, &v, 8, 4096), 8);
+		assert_int_equal(map_wait(ctx, 1, 0, 4096, disk, 0, RW, NULL),
+				 0);
+		assert_int_equal(map_wait(ctx, 1, 4096, 4096, disk, 4096, RW,
+					  NULL),
+				 -EINVAL); /* past its end */
+		assert_int_equal(ftruncate(disk, 8192), 0);
+		assert_int_equal(
+			map_wait(ctx, 1, 4096, 4096, disk, 4096, RW, NULL), 0);
+		assert_int_equal(*(uint64_t *)host_of(ctx, 4096, 8, RW), 31);
+		close(disk);
+	}
+	ctx_end(ctx);
+}
+
 int
 legacy_tests(void)
 {
@@ -427,6 +458,7 @@ legacy_tests(void)
 		cmocka_unit_test(map_over_windows),
 		cmocka_unit_test(read_only_view),
 		cmocka_unit_test(clients_are_apart),
+		cmocka_unit_test(any_file_system),
 	};
 
 	return cmocka_run_group_tests_name("legacy", tests, NULL, NULL);
