@@ -29,9 +29,11 @@
 
 typedef uint64_t iova_t; /* a guest address; never a pointer */
 
-#define IOAS_READ 1u	/* the device may read it: NVMe writes, rings of an SQ, PRP lists */
-#define IOAS_WRITE 2u	/* the device may write it: NVMe reads, rings of a CQ */
-#define IOAS_NOHOST 4u	/* mapped without an fd: known, not reachable (legacy only) */
+#define IOAS_READ \
+	1u /* the device may read it: NVMe writes, rings of an SQ, PRP lists */
+#define IOAS_WRITE 2u /* the device may write it: NVMe reads, rings of a CQ */
+#define IOAS_NOHOST \
+	4u /* mapped without an fd: known, not reachable (legacy only) */
 
 struct ioas_ctx;
 
@@ -44,16 +46,17 @@ struct ioas_extent {
 
 /* Limits of one connection; 0 takes the default in brackets. Current use beside, for RPC. */
 struct ioas_limits {
-	uint64_t arena_len;	/* address space reserved [256 GiB] */
-	uint32_t max_ioas;	/* [64] */
-	uint32_t max_extents;	/* over all IOASes [65535] */
-	uint32_t max_vmas;	/* mmaps: windows, or iommufd mappings [1024] */
-	bool allow_any_fs;	/* also files on FUSE, NFS, ...: the operator's word */
+	uint64_t arena_len;   /* address space reserved [256 GiB] */
+	uint32_t max_ioas;    /* [64] */
+	uint32_t max_extents; /* over all IOASes [65535] */
+	uint32_t max_vmas;    /* mmaps: windows, or iommufd mappings [1024] */
+	bool allow_any_fs; /* also files on FUSE, NFS, ...: the operator's word */
 };
 struct ioas_usage {
 	uint64_t arena_used;
-	uint32_t ioas, extents, vmas, fds; /* fds: of the client, kept open (iommufd) */
-	uint64_t maps, unmaps;	/* since creation */
+	uint32_t ioas, extents, vmas,
+		fds;	       /* fds: of the client, kept open (iommufd) */
+	uint64_t maps, unmaps; /* since creation */
 };
 
 /*
@@ -69,7 +72,8 @@ struct ioas_op {
 enum ioas_mode { IOAS_LEGACY, IOAS_IOMMUFD };
 
 /* Reserves the arena. -ENOMEM: no address space; -errno. @limits may be NULL. */
-int ioas_ctx_create(struct reactor *home, enum ioas_mode mode, const struct ioas_limits *limits, struct ioas_ctx **out);
+int ioas_ctx_create(struct reactor *home, enum ioas_mode mode,
+		    const struct ioas_limits *limits, struct ioas_ctx **out);
 /*
  * Drop every mapping and free the context. Listeners must be gone. Ops that run are finished first (their done is called
  * with -ECANCELED). @done(arg) runs on the home reactor when all memory has been given back.
@@ -104,22 +108,24 @@ int ioas_destroy(struct ioas_ctx *ctx, uint32_t id, struct ioas_op *op);
  * -ENOENT unknown IOAS; -ENOSPC over quota or arena full; -EACCES: fd not open for what @prot asks (mmap wants it
  * readable, always); -EPERM: sealed against writing; other -errno of mmap.
  */
-int ioas_map(struct ioas_ctx *ctx, uint32_t id, iova_t iova, uint64_t len, int fd, uint64_t off, uint32_t prot,
-	     struct ioas_op *op);
+int ioas_map(struct ioas_ctx *ctx, uint32_t id, iova_t iova, uint64_t len,
+	     int fd, uint64_t off, uint32_t prot, struct ioas_op *op);
 
 /*
  * Unmap every mapping that lies wholly inside [iova, iova + len). Answers when no I/O touches them any more.
  * -EINVAL (legacy) / -ENOENT (iommufd): would split one; nothing changes. None inside: 0 in legacy, -ENOENT in iommufd.
  * len is a 64-bit count; [iova, iova + len) may reach 2^64 exactly. Wraps: -EINVAL.
  */
-int ioas_unmap(struct ioas_ctx *ctx, uint32_t id, iova_t iova, uint64_t len, struct ioas_op *op);
+int ioas_unmap(struct ioas_ctx *ctx, uint32_t id, iova_t iova, uint64_t len,
+	       struct ioas_op *op);
 int ioas_unmap_all(struct ioas_ctx *ctx, uint32_t id, struct ioas_op *op);
 
 /*
  * iommufd IOAS_COPY: share [src_iova, +len), which must lie in one mapping, into @dst; @op->iova tells where.
  * -ENOENT unknown IOAS or no such range; -EPERM: IOAS_WRITE of a read-only mapping; -ENOSPC; -EINVAL.
  */
-int ioas_copy(struct ioas_ctx *ctx, uint32_t src, iova_t src_iova, uint64_t len, uint32_t dst, uint32_t prot, struct ioas_op *op);
+int ioas_copy(struct ioas_ctx *ctx, uint32_t src, iova_t src_iova, uint64_t len,
+	      uint32_t dst, uint32_t prot, struct ioas_op *op);
 
 /*
  * The device. bind: -EEXIST when bound. attach: -EINVAL not bound, -ENOENT unknown; replaces what was attached.
@@ -140,14 +146,16 @@ int ioas_detach(struct ioas_ctx *ctx, struct ioas_op *op);
 struct ioas_unmap; /* a listener's part of one unmap that is under way; lives until every listener has acked */
 struct ioas_listener {
 	void (*map)(struct ioas_listener *l, const struct ioas_extent *e);
-	void (*unmap)(struct ioas_listener *l, const struct ioas_extent *e, struct ioas_unmap *u);
+	void (*unmap)(struct ioas_listener *l, const struct ioas_extent *e,
+		      struct ioas_unmap *u);
 	struct list node;
 	struct list owed; /* lib/ioas: acks to come */
 };
 /* unmap is called once per extent that goes; ack as often as called. */
 void ioas_unmap_ack(struct ioas_unmap *u);
-void ioas_listen(struct ioas_ctx *ctx, struct ioas_listener *l);   /* replays */
-void ioas_unlisten(struct ioas_ctx *ctx, struct ioas_listener *l); /* acks what it still owed */
+void ioas_listen(struct ioas_ctx *ctx, struct ioas_listener *l); /* replays */
+void ioas_unlisten(struct ioas_ctx *ctx,
+		   struct ioas_listener *l); /* acks what it still owed */
 
 /*
  * The view: what the device sees now. Empty when detached. Stable pointer for the life of the context.
@@ -173,14 +181,17 @@ struct ioas_view_head {
  * Host pointer of [iova, iova + len), which must lie in one extent with all of @prot.
  * NULL: no such; ioas_iov() tells more. @len > 0. The slow half searches, O(log n), and refreshes @hit.
  */
-void *ioas_translate_slow(struct ioas_view *v, struct ioas_hit *hit, iova_t iova, uint64_t len, uint32_t prot);
+void *ioas_translate_slow(struct ioas_view *v, struct ioas_hit *hit,
+			  iova_t iova, uint64_t len, uint32_t prot);
 
 static inline void *
-ioas_translate(struct ioas_view *v, struct ioas_hit *hit, iova_t iova, uint64_t len, uint32_t prot)
+ioas_translate(struct ioas_view *v, struct ioas_hit *hit, iova_t iova,
+	       uint64_t len, uint32_t prot)
 {
 	uint64_t off = iova - hit->iova;
 
-	if (likely(off < hit->len && len <= hit->len - off && hit->gen == ((struct ioas_view_head *)v)->gen &&
+	if (likely(off < hit->len && len <= hit->len - off &&
+		   hit->gen == ((struct ioas_view_head *)v)->gen &&
 		   (hit->prot & (prot | IOAS_NOHOST)) == prot))
 		return (void *)(uintptr_t)(iova + hit->delta);
 	return ioas_translate_slow(v, hit, iova, len, prot);
@@ -191,8 +202,9 @@ ioas_translate(struct ioas_view *v, struct ioas_hit *hit, iova_t iova, uint64_t 
  * piece before where host memory continues. 0; -EFAULT: a hole, wrong permission, memory without an fd, wraps; -E2BIG: @max.
  * On error *cnt is as before.
  */
-int ioas_iov(struct ioas_view *v, struct ioas_hit *hit, iova_t iova, uint64_t len, uint32_t prot, struct iovec *iov,
-	     unsigned max, unsigned *cnt);
+int ioas_iov(struct ioas_view *v, struct ioas_hit *hit, iova_t iova,
+	     uint64_t len, uint32_t prot, struct iovec *iov, unsigned max,
+	     unsigned *cnt);
 
 /*
  * A replica: the view of another reactor. Its owner feeds it with what a listener on the home reactor was told (and acks
@@ -200,7 +212,9 @@ int ioas_iov(struct ioas_view *v, struct ioas_hit *hit, iova_t iova, uint64_t le
  */
 int ioas_replica_create(struct ioas_view **out); /* -ENOMEM */
 void ioas_replica_destroy(struct ioas_view *v);
-int ioas_replica_map(struct ioas_view *v, const struct ioas_extent *e); /* -ENOMEM; -EEXIST: overlaps */
+int
+ioas_replica_map(struct ioas_view *v,
+		 const struct ioas_extent *e); /* -ENOMEM; -EEXIST: overlaps */
 void ioas_replica_unmap(struct ioas_view *v, const struct ioas_extent *e);
 
 /* Did any of [iova, iova + len) leave the view in the last 100 ms? Then a command that names it waits (GUEST.md, 4). */

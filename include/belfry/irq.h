@@ -17,7 +17,14 @@
 #include "belfry/reactor.h"
 
 /* VFIO's indexes (linux/vfio.h VFIO_PCI_*_IRQ_INDEX), in their order. */
-enum irq_index { IRQ_INTX, IRQ_MSI, IRQ_MSIX, IRQ_ERR, IRQ_REQ, IRQ_INDEX_COUNT };
+enum irq_index {
+	IRQ_INTX,
+	IRQ_MSI,
+	IRQ_MSIX,
+	IRQ_ERR,
+	IRQ_REQ,
+	IRQ_INDEX_COUNT
+};
 
 struct irq_set;
 
@@ -33,11 +40,14 @@ unsigned irq_count(const struct irq_set *set, enum irq_index index);
  * Bind vectors [start, start + n) to @fds (fds[i] == -1 leaves i unbound). Takes all fds, also on error.
  * -EINVAL: range, or an fd that is no eventfd (nothing changes). A signal that was latched while unbound is delivered.
  */
-int irq_bind(struct irq_set *set, enum irq_index index, unsigned start, unsigned n, const int *fds);
+int irq_bind(struct irq_set *set, enum irq_index index, unsigned start,
+	     unsigned n, const int *fds);
 /* Unbind a range; n == 0 with start == 0: the whole index is disabled. -EINVAL: range. */
-int irq_unbind(struct irq_set *set, enum irq_index index, unsigned start, unsigned n);
+int irq_unbind(struct irq_set *set, enum irq_index index, unsigned start,
+	       unsigned n);
 /* Mask or unmask; an unmask delivers what was latched (and INTx again when its level is still asserted). -EINVAL: range. */
-int irq_mask(struct irq_set *set, enum irq_index index, unsigned start, unsigned n, bool mask);
+int irq_mask(struct irq_set *set, enum irq_index index, unsigned start,
+	     unsigned n, bool mask);
 /* The client asks for a signal (SET_IRQS TRIGGER with NONE or BOOL). -EINVAL: range. */
 int irq_trigger(struct irq_set *set, enum irq_index index, unsigned vector);
 /* Device reset: masks and latches cleared, bindings stay (VFIO_USER.md 10). */

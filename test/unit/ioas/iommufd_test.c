@@ -104,7 +104,7 @@ huge_pages(void **state)
 	if (fd < 0 || ftruncate(fd, (off_t)MiB(4)) ||
 	    (p = mmap(NULL, MiB(4), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
 		      0)) == MAP_FAILED) {
-		print_message("no huge pages here: only that it fails well\n");
+		print_message("no huge pages here\n");
 		if (fd >= 0) /* they may be lacking until touched */
 			close(fd);
 		ctx_end(ctx);
