@@ -179,6 +179,7 @@ sq_create(struct nvme_ctrl *ctrl, uint16_t sqid, uint16_t cqid, iova_t iova,
 		g->core->stats.io_queues++;
 		g->core->stats.io_queues_total++;
 	}
+	link_report(ctrl);
 	return NVME_OK;
 fini_ring:
 	ring_fini(&sq->ring);
@@ -225,4 +226,5 @@ sq_free(struct nvme_sq *sq)
 	ring_fini(&sq->ring);
 	free(sq);
 	ctrl_update_quota(ctrl);
+	link_report(ctrl);
 }

@@ -119,7 +119,8 @@ nvme_subsys_ctrls(const struct nvme_subsys *s, struct nvme_ctrl_info *out,
 		*i = (struct nvme_ctrl_info){ .cntlid = l->cntlid,
 					      .home = l->home,
 					      .cc = l->seen.cc,
-					      .csts = l->seen.csts };
+					      .csts = l->seen.csts,
+					      .tag = l->ctrl->cfg.tag };
 		for (unsigned q = 1; q <= NVME_MAX_IO_QUEUES; q++)
 			i->num_io_qpairs += l->seen.depth[q] != 0;
 		n++;
@@ -144,7 +145,8 @@ nvme_subsys_qpairs(const struct nvme_subsys *s, struct nvme_qpair_info *out,
 				.cntlid = l->cntlid,
 				.qid = (uint16_t)q,
 				.depth = l->seen.depth[q],
-				.reactor = l->home
+				.reactor = l->home,
+				.tag = l->ctrl->cfg.tag
 			};
 		}
 	}

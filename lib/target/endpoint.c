@@ -13,6 +13,8 @@
 
 #include "internal.h"
 
+#define DEFAULT_ARENA (256ull << 30)
+
 struct endpoint {
 	struct list node; /* homes[] */
 	struct reactor *home;
@@ -342,7 +344,12 @@ start_listening(struct endpoint *ep)
 		.uid = ep->cfg.uid,
 		.gid = ep->cfg.gid,
 		.msix = ep->cfg.transport.max_io_qpairs + 1u,
-		.limits.arena_len = ep->cfg.arena_len,
+		/* the defaults of belfry/ioas.h, said here so that RPC can tell them */
+		.limits = { .arena_len = ep->cfg.arena_len ? ep->cfg.arena_len
+							   : DEFAULT_ARENA,
+			    .max_ioas = 64,
+			    .max_extents = 65535,
+			    .max_vmas = 1024 },
 		.ops = &device_ops,
 		.owner = ep,
 	};

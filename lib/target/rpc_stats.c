@@ -120,10 +120,12 @@ static json_t *
 group_json(struct reactor *r)
 {
 	struct nvme_core_stats s = { 0 };
+	uint64_t io;
 	json_t *transports = json_array();
 	char name[32];
 
 	nvme_core_get_stats(r, &s);
+	io = s.commands - MIN(s.commands, s.admin_commands);
 	thread_name(r, name, sizeof(name));
 	if (transport.created)
 		json_array_append_new(
@@ -142,7 +144,7 @@ group_json(struct reactor *r)
 			 (json_int_t)s.ctrls, "current_io_qpairs",
 			 (json_int_t)s.io_queues, "pending_bdev_io",
 			 (json_int_t)s.pending_io, "completed_nvme_io",
-			 (json_int_t)s.commands, "completed_nvme_admin",
+			 (json_int_t)io, "completed_nvme_admin",
 			 (json_int_t)s.admin_commands, "transports",
 			 transports);
 }

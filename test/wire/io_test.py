@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""I/O against the control plane: statistics, devices that go or hang, the end of the daemon with commands in flight."""
+import os
+import time
+
+from daemon import Daemon, main, until
+from nvme import DATA, Host
+
+NQN = "nqn.2024-01.io.example:disk"
+WRITE, READ, FLUSH = 1, 2, 0
+
+
+def export(d, create, **params):
+    d.rpc("nvmf_create_transport", trtype="VFIOUSER")
+    name = d.rpc(create, **params)
+    d.rpc("nvmf_create_subsystem", nqn=NQN, allow_any_host=True, max_namespaces=4)
+    d.rpc("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": name})
+    d.mkdir("a")
+    d.rpc("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "VFIOUSER", "traddr": d.path("a")})
+    return Host(d.path("a/cntrl"))
+
+
+def export_error(d):
+    d.rpc("bdev_malloc_create", name="m", block_size=512, num_blocks=2048)
+    return export(d, "bdev_error_create", base_name="m")
+
+
+def inject(d, io_type, error_type, num=1):
+    d.rpc("bdev_error_inject_error", name="EE_m", io_type=io_type, error_type=error_type, num=num)
+
+
+def test_statistics_are_true():
+    with Daemon() as d:
+        h = export(d, "bdev_malloc_create", name="m", block_size=512, num_blocks=2048)
+        h.mem[DATA:DATA + 4096] = os.urandom(4096)
+        wrote = h.mem[DATA:DATA + 4096]
+        for i in range(5):
+            assert h.io(WRITE, lba=8 * i) == 0
+        h.mem[DATA:DATA + 4096] = bytes(4096)
+        for i in range(3):
+            assert h.io(READ, lba=8 * i) == 0
+        assert h.mem[DATA:DATA + 4096] == wrote
+        s = d.rpc("bdev_get_iostat", names=["m"], reset_mode="all")["bdevs"][0]
+        assert (s["num_write_ops"], s["bytes_written"], s["num_read_ops"], s["bytes_read"]) == (5, 20480, 3, 12288), s
+        assert d.rpc("bdev_get_iostat", names=["m"])["bdevs"][0]["num_write_ops"] == 0
+        g = d.rpc("nvmf_get_stats")["poll_groups"][0]
+        assert g["completed_nvme_io"] == 8 and g["current_io_qpairs"] == 1 and g["current_admin_qpairs"] == 1, g
+        assert [q["qid"] for q in d.rpc("nvmf_subsystem_get_qpairs", nqn=NQN)] == [0, 1]
+        q = d.rpc("nvmf_subsystem_get_qpairs", nqn=NQN)[1]
+        assert q["listen_address"]["traddr"] == d.path("a") and q["depth"] == 16, q
+        assert d.rpc("nvmf_subsystem_get_controllers", nqn=NQN)[0]["num_io_qpairs"] == 1
+        assert h.admin(0, dw10=1) == 0
+        until(lambda: d.rpc("nvmf_subsystem_get_controllers", nqn=NQN)[0]["num_io_qpairs"] == 0)
+        client = d.rpc("belfry_get_clients")[0]["client"]
+        assert client["quota"]["extents"]["used"] == 1 and client["quota"]["extents"]["limit"] > 1, client
+        h.close()
+
+
+def test_latency_is_true():
+    with Daemon() as d:
+        d.rpc("bdev_malloc_create", name="m", block_size=512, num_blocks=2048)
+        h = export(d, "bdev_delay_create", name="slow", base_bdev_name="m", avg_read_latency=5000,
+                   p99_read_latency=5000, avg_write_latency=20000, p99_write_latency=20000)
+        assert h.io(WRITE) == h.io(WRITE) == h.io(READ) == 0
+        s = d.rpc("bdev_get_iostat", names=["slow"])["bdevs"][0]
+        assert s["write_latency_ticks"] >= 38e6 and s["max_write_latency_ticks"] >= s["min_write_latency_ticks"] >= 19e6, s
+        assert 4e6 < s["read_latency_ticks"] < 19e6, s
+        h.close()
+
+
+def test_errors_are_counted():
+    with Daemon() as d:
+        h = export_error(d)
+        inject(d, "read", "failure", 2)
+        assert h.io(READ) != 0 and h.io(READ) != 0 and h.io(READ) == 0
+        s = d.rpc("bdev_get_iostat", names=["EE_m"])["bdevs"][0]
+        assert s["io_error"] == {"read": 2} and s["num_read_ops"] == 1, s
+        h.close()
+
+
+def test_namespaces_come_and_go():
+    with Daemon() as d:
+        h = export(d, "bdev_malloc_create", name="m", block_size=512, num_blocks=2048)
+        h.submit(0, 0x0c)  # an Asynchronous Event Request
+        h.admin(9, dw10=0x0b, dw11=0x100)
+        d.rpc("bdev_malloc_create", name="m2", block_size=512, num_blocks=64)
+        assert h.io(READ, nsid=2) != 0
+        d.rpc("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "m2"})
+        assert h.complete(0)[1] == 0x040002
+        assert h.io(READ, nsid=2) == 0
+        assert d.rpc("bdev_malloc_delete", name="m") is True
+        assert h.io(READ, nsid=1) != 0 and h.io(READ, nsid=2) == 0
+        assert d.rpc("nvmf_subsystem_remove_ns", nqn=NQN, nsid=2) is True
+        assert h.io(READ, nsid=2) != 0
+        h.close()
+
+
+def test_stop_waits_for_io():
+    with Daemon() as d:
+        d.rpc("bdev_malloc_create", name="m", block_size=512, num_blocks=2048)
+        h = export(d, "bdev_delay_create", name="slow", base_bdev_name="m", avg_read_latency=700000,
+                   p99_read_latency=700000, avg_write_latency=700000, p99_write_latency=700000)
+        h.submit(1, WRITE, nsid=1, prp1=DATA, dw12=7)
+        time.sleep(0.05)
+        start = time.monotonic()
+        assert d.stop() == 0, d.logged()
+        assert 0.3 < time.monotonic() - start < 5
+        h.close()
+
+
+def test_listener_waits_for_io():
+    with Daemon() as d:
+        d.rpc("bdev_malloc_create", name="m", block_size=512, num_blocks=2048)
+        h = export(d, "bdev_delay_create", name="slow", base_bdev_name="m", avg_read_latency=500000,
+                   p99_read_latency=500000, avg_write_latency=500000, p99_write_latency=500000)
+        h.submit(1, WRITE, nsid=1, prp1=DATA, dw12=7)
+        time.sleep(0.05)
+        start = time.monotonic()
+        d.rpc("nvmf_subsystem_remove_listener", nqn=NQN, listen_address={"trtype": "VFIOUSER", "traddr": d.path("a")})
+        assert 0.2 < time.monotonic() - start < 5
+        assert h.gone()
+        h.close()
+
+
+def test_client_dies_in_flight():
+    """The next client waits until the last I/O of the one before has landed."""
+    with Daemon() as d:
+        d.rpc("bdev_malloc_create", name="m", block_size=512, num_blocks=2048)
+        h = export(d, "bdev_delay_create", name="slow", base_bdev_name="m", avg_read_latency=500000,
+                   p99_read_latency=500000, avg_write_latency=500000, p99_write_latency=500000)
+        h.submit(1, WRITE, nsid=1, prp1=DATA, dw12=7)
+        time.sleep(0.05)
+        h.close()
+        start = time.monotonic()
+        h = Host(d.path("a/cntrl"))
+        assert 0.2 < time.monotonic() - start < 5
+        assert d.rpc("bdev_get_iostat", names=["slow"])["bdevs"][0]["queue_depth"] == 0
+        assert h.io(READ) == 0
+        h.close()
+
+
+def test_stop_with_a_hung_disk():
+    with Daemon() as d:
+        h = export_error(d)
+        inject(d, "write", "pending")
+        h.submit(1, WRITE, nsid=1, prp1=DATA, dw12=7)
+        until(lambda: d.rpc("bdev_get_iostat", names=["EE_m"])["bdevs"][0]["queue_depth"] == 1)
+        start = time.monotonic()
+        d.proc.terminate()
+        time.sleep(0.2)
+        d.proc.terminate()
+        assert d.proc.wait(20) == 1, d.logged()
+        assert 9 < time.monotonic() - start < 14
+        assert "EE_m" in d.logged()
+        assert os.listdir(d.path("a")) == [] and sorted(os.listdir(d.dir)) == ["a", "log"]
+        h.close()
+
+
+if __name__ == "__main__":
+    main([f for n, f in list(globals().items()) if n.startswith("test_")])
