@@ -74,14 +74,17 @@ class Belfryd:
         self.path = self.run / "rpc.sock"
         self.log = self.folder / "belfryd.log"
         self.process = self.rpc = None
+        self.killed = False
         try:
             self.start()
         except BaseException:
+            self.kill()
             self.close()
             raise
 
     def start(self):
         """Start it and wait for its first answer."""
+        self.killed = False
         on = cores(self.core_count)[0]
         line = [self.binary, "-m", ",".join(map(str, on)), "-r",
                 str(self.path), "--idle", self.idle]
@@ -147,13 +150,16 @@ class Belfryd:
         """Its exit status after a signal; negative if that ended it."""
         if self.rpc:
             self.rpc.close()
+        self.killed = how == signal.SIGKILL
         return end(self.process, how, wait) if self.process else None
 
     def close(self):
-        """End it in order; the exit status."""
+        """End it in order, unless the case killed it already."""
+        killed = self.killed
         status = self.kill(signal.SIGTERM)
         shutil.rmtree(self.run, ignore_errors=True)
-        return status
+        if status and not killed:       # a sanitizer's findings too
+            raise PeerError(f"belfryd ended with {status}: {self.tail()}")
 
 
 class QemuNvme:
@@ -196,4 +202,4 @@ class QemuNvme:
         raise Skip("there is no daemon")
 
     def close(self):
-        return 0
+        pass

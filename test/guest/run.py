@@ -74,10 +74,10 @@ class Env:
 
     def drop_main(self):
         """The next main() starts afresh."""
-        if self.shared:
-            for thing in (self.shared[-1], self.shared[0]):
-                thing.close()
-        self.shared = None
+        shared, self.shared = self.shared, None
+        if shared:
+            shared[-1].close()
+            shared[0].close()
 
     def autopsy(self):
         """Which daemon died, if one did, for a case that failed."""
@@ -126,7 +126,10 @@ def run_case(env, name):
     except Exception as error:      # pylint: disable=broad-except
         why = f"{why}; {error}" if why else f"{error}"
     if why:
-        env.drop_main()
+        try:
+            env.drop_main()
+        except PeerError as error:
+            why += f"; {error}"
     return why
 
 
@@ -179,6 +182,9 @@ def main():
                 passed += 1
                 print(f"ok {name} ({took:.1f} s)", flush=True)
         env.drop_main()
+    except PeerError as error:
+        failed += 1
+        print(f"FAILED end: {error}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         failed += 1
