@@ -15,7 +15,10 @@
 
 #define MAX_CORE 4096
 
-static bool printf_like(1, 2) complain(const char *fmt, ...)
+static bool complain(const char *fmt, ...) printf_like(1, 2);
+
+static bool
+complain(const char *fmt, ...)
 {
 	va_list ap;
 

@@ -24,8 +24,8 @@
 struct rpc_server;
 struct rpc_req; /* one request that waits for its answer; outlives its connection */
 
-#define RPC_STARTUP 1u	/* allowed before framework_start_init */
-#define RPC_RUNTIME 2u	/* allowed after it */
+#define RPC_STARTUP 1u /* allowed before framework_start_init */
+#define RPC_RUNTIME 2u /* allowed after it */
 struct rpc_method {
 	const char *name;
 	void (*handler)(struct rpc_req *req, const json_t *params);
@@ -43,43 +43,66 @@ json_t *rpc_methods(bool current);
  * Listen. The lock file <path>.lock is held (flock) for the life of the server: -EWOULDBLOCK: another daemon runs there.
  * A socket that a dead daemon left is replaced. Mode 0600.
  */
-int rpc_listen(struct reactor *control, const char *path, struct rpc_server **out);
+int rpc_listen(struct reactor *control, const char *path,
+	       struct rpc_server **out);
 /* Serve nobody any more: connections and socket go, the lock stays until rpc_close(). */
 void rpc_stop(struct rpc_server *s);
 void rpc_close(struct rpc_server *s);
 
 /* Answer, once. result: takes @result (a NULL is out of memory: internal error). error: @code and a sentence. */
 void rpc_result(struct rpc_req *req, json_t *result);
-void rpc_error(struct rpc_req *req, int code, const char *fmt, ...) printf_like(3, 4);
+void rpc_error(struct rpc_req *req, int code, const char *fmt, ...)
+	printf_like(3, 4);
 /* -errno -> the code and text SPDK's clients expect ("No such device", ...), followed by @fmt when not NULL. */
-void rpc_errno(struct rpc_req *req, int err, const char *fmt, ...) printf_like(3, 4);
+void rpc_errno(struct rpc_req *req, int err, const char *fmt, ...)
+	printf_like(3, 4);
 void *rpc_req_user(struct rpc_req *req);
 void rpc_req_set_user(struct rpc_req *req, void *user);
 
 /*
  * Call a method from inside (config files): @done with the result or error object (borrowed), maybe at once.
  */
-void rpc_call(const char *method, const json_t *params, void (*done)(void *arg, const json_t *result, const json_t *error), void *arg);
+void rpc_call(const char *method, const json_t *params,
+	      void (*done)(void *arg, const json_t *result,
+			   const json_t *error),
+	      void *arg);
 
 /*
  * Decode params into a struct. Strings are borrowed from @params. Absent optional members leave the field as it was.
  * On failure an error that names the member has been sent, and false is given: the handler returns.
  * Strict: unknown members are errors, unless RPC_RELAXED.
  */
-enum rpc_type { RPC_STRING, RPC_BOOL, RPC_U8, RPC_U16, RPC_U32, RPC_U64, RPC_I32, RPC_UUID, RPC_OBJECT, RPC_ARRAY, RPC_IGNORE };
+enum rpc_type {
+	RPC_STRING,
+	RPC_BOOL,
+	RPC_U8,
+	RPC_U16,
+	RPC_U32,
+	RPC_U64,
+	RPC_I32,
+	RPC_UUID,
+	RPC_OBJECT,
+	RPC_ARRAY,
+	RPC_IGNORE
+};
 struct rpc_param {
 	const char *name;
-	enum rpc_type type;	/* field: const char *, bool, uintN_t, int32_t, uuid_t, json_t * */
+	enum rpc_type
+		type; /* field: const char *, bool, uintN_t, int32_t, uuid_t, json_t * */
 	size_t offset;
 	bool required;
-	size_t seen_offset;	/* of a bool set when present; 0: none (so never the struct's first field) */
+	size_t seen_offset; /* of a bool set when present; 0: none (so never the struct's first field) */
 };
 #define RPC_RELAXED 1u
-bool rpc_decode(struct rpc_req *req, const json_t *params, const struct rpc_param *table, size_t n, void *out, unsigned flags);
+bool rpc_decode(struct rpc_req *req, const json_t *params,
+		const struct rpc_param *table, size_t n, void *out,
+		unsigned flags);
 
 /* Feed bytes to a parser without a socket: for the fuzzer and unit tests. @reply gets each reply's text. */
 struct rpc_parser;
-struct rpc_parser *rpc_parser_create(void (*reply)(void *arg, const char *text, size_t len), void *arg);
+struct rpc_parser *rpc_parser_create(void (*reply)(void *arg, const char *text,
+						   size_t len),
+				     void *arg);
 int rpc_parser_feed(struct rpc_parser *p, const char *buf, size_t len);
 void rpc_parser_destroy(struct rpc_parser *p);
 

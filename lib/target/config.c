@@ -31,8 +31,11 @@ loading_end(struct loading *l)
 	free(l);
 }
 
-static void printf_like(2, 3)
-	loading_error(struct loading *l, const char *fmt, ...)
+static void loading_error(struct loading *l, const char *fmt, ...)
+	printf_like(2, 3);
+
+static void
+loading_error(struct loading *l, const char *fmt, ...)
 {
 	int n = snprintf(l->error, sizeof(l->error), "%.512s: ", l->path);
 	va_list ap;

@@ -47,13 +47,43 @@ rpc_get_reactors(struct rpc_req *req, const json_t *params)
 				  "reactors", reactors));
 }
 
-/* ---- thread_get_stats: pollers are counted where they run ---- */
+/* ---- thread_get_stats, nvmf_get_stats: counted where they run ---- */
 
-struct threads_job {
+struct stats_job {
 	struct fanout f;
 	struct rpc_req *req;
-	json_t *threads;
+	const char *name; /* of the array in the answer */
+	json_t *list;	  /* one entry a reactor */
 };
+
+static void
+stats_done(struct fanout *f)
+{
+	struct stats_job *job = container_of(f, struct stats_job, f);
+
+	rpc_result(job->req,
+		   json_pack("{s:I, s:o}", "tick_rate", (json_int_t)TICK_RATE,
+			     job->name, job->list));
+	free(job);
+}
+
+static void
+stats_run(struct rpc_req *req, const char *name,
+	  void (*visit)(struct fanout *f))
+{
+	struct stats_job *job = calloc(1, sizeof(*job));
+
+	if (!job) {
+		rpc_errno(req, -ENOMEM, NULL);
+		return;
+	}
+	job->req = req;
+	job->name = name;
+	job->list = json_array();
+	job->f.fn = visit;
+	job->f.done = stats_done;
+	fanout_run(&job->f);
+}
 
 static void
 count_poller(const struct reactor_poller *p, void *arg)
@@ -64,7 +94,7 @@ count_poller(const struct reactor_poller *p, void *arg)
 static void
 threads_visit(struct fanout *f)
 {
-	struct threads_job *job = container_of(f, struct threads_job, f);
+	struct stats_job *job = container_of(f, struct stats_job, f);
 	struct reactor *r = reactor_self();
 	struct reactor_stats s;
 	unsigned pollers = 0;
@@ -75,7 +105,7 @@ threads_visit(struct fanout *f)
 	thread_name(r, name, sizeof(name));
 	cpumask(r, mask, sizeof(mask));
 	json_array_append_new(
-		job->threads,
+		job->list,
 		json_pack("{s:s, s:i, s:s, s:I, s:I, s:i, s:i, s:i}", "name",
 			  name, "id", (int)reactor_index(r) + 1, "cpumask",
 			  mask, "busy", (json_int_t)s.busy_ns, "idle",
@@ -85,36 +115,11 @@ threads_visit(struct fanout *f)
 }
 
 static void
-threads_done(struct fanout *f)
-{
-	struct threads_job *job = container_of(f, struct threads_job, f);
-
-	rpc_result(job->req,
-		   json_pack("{s:I, s:o}", "tick_rate", (json_int_t)TICK_RATE,
-			     "threads", job->threads));
-	free(job);
-}
-
-static void
 rpc_thread_get_stats(struct rpc_req *req, const json_t *params)
 {
-	struct threads_job *job;
-
-	if (!no_params(req, params))
-		return;
-	job = calloc(1, sizeof(*job));
-	if (!job) {
-		rpc_errno(req, -ENOMEM, NULL);
-		return;
-	}
-	job->req = req;
-	job->threads = json_array();
-	job->f.fn = threads_visit;
-	job->f.done = threads_done;
-	fanout_run(&job->f);
+	if (no_params(req, params))
+		stats_run(req, "threads", threads_visit);
 }
-
-/* ---- nvmf_get_stats ---- */
 
 static json_t *
 group_json(struct reactor *r)
@@ -149,6 +154,14 @@ group_json(struct reactor *r)
 			 transports);
 }
 
+static void
+groups_visit(struct fanout *f)
+{
+	struct stats_job *job = container_of(f, struct stats_job, f);
+
+	json_array_append_new(job->list, group_json(reactor_self()));
+}
+
 struct stats_params {
 	const char *tgt_name;
 };
@@ -161,19 +174,11 @@ static void
 rpc_nvmf_get_stats(struct rpc_req *req, const json_t *params)
 {
 	struct stats_params p = { 0 };
-	json_t *groups;
-	unsigned i;
 
-	if (!rpc_decode(req, params, stats_table, ARRAY_SIZE(stats_table), &p,
-			0) ||
-	    !target_name_ok(req, p.tgt_name))
-		return;
-	groups = json_array();
-	for (i = 0; i < reactor_count(); i++)
-		json_array_append_new(groups, group_json(reactor_get(i)));
-	rpc_result(req,
-		   json_pack("{s:I, s:o}", "tick_rate", (json_int_t)TICK_RATE,
-			     "poll_groups", groups));
+	if (rpc_decode(req, params, stats_table, ARRAY_SIZE(stats_table), &p,
+		       0) &&
+	    target_name_ok(req, p.tgt_name))
+		stats_run(req, "poll_groups", groups_visit);
 }
 
 static const struct rpc_method methods[] = {
