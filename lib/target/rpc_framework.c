@@ -23,7 +23,7 @@ rpc_get_version(struct rpc_req *req, const json_t *params)
 	rpc_result(req, json_pack("{s:s, s:{s:i, s:i, s:i, s:s}}", "version",
 				  "Belfry v" BELFRY_VERSION, "fields", "major",
 				  major, "minor", minor, "patch", patch,
-				  "suffix", BELFRY_VERSION + used));
+				  "suffix", &BELFRY_VERSION[used]));
 }
 
 struct methods_params {
