@@ -29,7 +29,15 @@ class Daemon:
         self.sock = self.path("rpc.sock")
         self.log = open(self.path("log"), "w+", encoding="utf-8")
         self.proc = None
-        self.start(*args, env=env, wait=wait)
+        try:
+            self.start(*args, env=env, wait=wait)
+        except BaseException:
+            if self.proc:
+                self.proc.kill()
+                self.proc.wait()
+            self.log.close()
+            shutil.rmtree(self.dir)
+            raise
 
     def path(self, name):
         return os.path.join(self.dir, name)
