@@ -15,7 +15,8 @@
  *
  * Thread: the context's home reactor changes it. Views are read by the home reactor; a module that needs
  * the table on another reactor keeps a replica fed by a listener (the events carry all that it takes).
- * mmap, munmap and close of the client's fds run on WORK_CONTROL: such calls answer later, through an op.
+ * mmap and munmap run on WORK_CONTROL: such calls answer later, through an op. So do closes, for an fd that was
+ * accepted is memory, whose close asks nobody; with allow_any_fs they run on WORK_CLOSE.
  * Lifetime: a host pointer is good while the request that asked for it runs: unmap answers only when
  * every listener has said that no such request is left.
  */
@@ -100,7 +101,8 @@ int ioas_alloc(struct ioas_ctx *ctx, uint32_t *id);
 int ioas_destroy(struct ioas_ctx *ctx, uint32_t id, struct ioas_op *op);
 
 /*
- * Map @len bytes of @fd at @off. Takes @fd always (also on error; it may be -1 only in legacy mode: IOAS_NOHOST).
+ * Map @len bytes of @fd at @off; -1, in legacy mode only: IOAS_NOHOST. Takes @fd, but for an error told at once: then it is
+ * the caller's still (and may be anything, so that only the caller's client should wait for its close).
  * Legacy: at @iova. An exact duplicate (same iova, len, off, file, prot) succeeds; any other overlap -EEXIST.
  * iommufd: the server chooses, @op->iova tells; @iova is ignored. Any @off: the IOVA has its place within the page.
  * @prot: IOAS_READ | IOAS_WRITE. -EINVAL: empty, not page-aligned (len; in legacy also iova and off),

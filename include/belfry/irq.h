@@ -9,7 +9,7 @@
  * signal turns the stuck write into EINTR after 2 ms at most; the set is then dead (irq_dead) and signals nothing more.
  *
  * Thread: home reactor binds; any reactor that owns a vector raises it (a vector has one owner at a time).
- * Lifetime: takes the fds that it is given; they are closed on WORK_CONTROL.
+ * Lifetime: takes eventfds only; they are closed on WORK_CONTROL (their close asks nobody).
  */
 #ifndef BELFRY_IRQ_H
 #define BELFRY_IRQ_H
@@ -37,7 +37,7 @@ void irq_watchdog_fini(void);
 unsigned irq_count(const struct irq_set *set, enum irq_index index);
 
 /*
- * Bind vectors [start, start + n) to @fds (fds[i] == -1 leaves i unbound). Takes all fds, also on error.
+ * Bind vectors [start, start + n) to @fds (fds[i] == -1 leaves i unbound). Takes all fds; on error none.
  * -EINVAL: range, or an fd that is no eventfd (nothing changes). A signal that was latched while unbound is delivered.
  */
 int irq_bind(struct irq_set *set, enum irq_index index, unsigned start,

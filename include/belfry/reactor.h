@@ -119,9 +119,11 @@ void reactor_send(struct reactor *to, struct reactor_msg *m);
 /*
  * Work that may block: @fn on a worker thread, then @done on the reactor that submitted it.
  * The submitter embeds it and keeps it alive until @done. Cannot fail: waits in the pool's queue.
- * Two pools exist: control (mmap, munmap, close, open) and io (blocking disk calls).
+ * Three pools exist: control (mmap, munmap, open), io (blocking disk calls), and close: for descriptors of clients that are not known
+ * to be harmless, whose close may hang for as long as the client likes. Threads are bounded in each; work beyond them waits.
+ * So whoever uses WORK_CLOSE has one work at a time per client, and lets that client wait for it.
  */
-enum work_pool { WORK_CONTROL, WORK_IO };
+enum work_pool { WORK_CONTROL, WORK_IO, WORK_CLOSE };
 struct work {
 	void (*fn)(struct work *w);
 	void (*done)(struct work *w);

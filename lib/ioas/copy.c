@@ -29,8 +29,6 @@ mapping_work(struct work *w)
 
 	job->err = arena_mmap(job->map_at, job->map_len, (int)job->region->prot,
 			      job->region->file->fd, job->map_off);
-	if (job->close_fd >= 0)
-		close(job->close_fd);
 }
 
 static void
@@ -46,6 +44,7 @@ mapping_done(struct work *w)
 	int err = ctx->dying ? -ECANCELED : job->err;
 
 	ctx->busy = false;
+	fd_close_later(ctx, job->close_fd);
 	if (!err)
 		err = extent_add(ctx, as, job->iova, &e);
 	if (err) {
@@ -107,7 +106,7 @@ mapping_job_create(struct ioas_ctx *ctx, const struct req *r, uint32_t id)
 
 int
 mapping_map(struct ioas_ctx *ctx, struct ioas *as, const struct req *r,
-	    const struct file_info *fi, bool *owned)
+	    const struct file_info *fi)
 {
 	uint64_t granule = file_granule(r->fd);
 	struct mapping_job *job;
@@ -131,7 +130,6 @@ mapping_map(struct ioas_ctx *ctx, struct ioas *as, const struct req *r,
 	if (fd < 0)
 		ctx->usage.fds++;
 	job->close_fd = fd;
-	*owned = false;
 	ctx->busy = true;
 	work_submit(WORK_CONTROL, &job->work);
 	return -EINPROGRESS;

@@ -130,7 +130,6 @@ struct region {
 	uint32_t fault; /* index in fault_arena.regions */
 	uint32_t slot;	/* legacy */
 	uint32_t prot;
-	int close_fd; /* closed with the give-back */
 	bool given_back;
 };
 
@@ -230,7 +229,7 @@ void region_ctx_init(struct ioas_ctx *ctx);
 struct file *file_get(struct ioas_ctx *ctx, const struct file_id *id, int *fd);
 /* Drops a reference; gives the fd to close, or -1. */
 int file_put(struct ioas_ctx *ctx, struct file *f);
-/* Close where it may block. */
+/* Close an fd of the client's that has been accepted. */
 void fd_close_later(struct ioas_ctx *ctx, int fd);
 
 /* queue.c */
@@ -241,9 +240,8 @@ void req_cancel_all(struct ioas_ctx *ctx);
 /* map.c, copy.c, unmap.c, ctx.c */
 int map_run(struct ioas_ctx *ctx, const struct req *r);
 int copy_run(struct ioas_ctx *ctx, const struct req *r);
-/* iommufd: *owned goes false when the fd has been taken. */
 int mapping_map(struct ioas_ctx *ctx, struct ioas *as, const struct req *r,
-		const struct file_info *fi, bool *owned);
+		const struct file_info *fi);
 int unmap_run(struct ioas_ctx *ctx, const struct req *r);
 int attach_run(struct ioas_ctx *ctx, const struct req *r);
 void listener_replay(struct ioas_ctx *ctx, struct ioas_listener *l);

@@ -179,7 +179,6 @@ map_work(struct work *w)
 		if (job->err)
 			break;
 	}
-	close(job->req.fd);
 	job->n = job->err ? i : job->n; /* so many are good */
 }
 
@@ -196,6 +195,7 @@ map_done(struct work *w)
 	int err = job->err;
 
 	ctx->busy = false;
+	fd_close_later(ctx, job->req.fd);
 	for (i = 0; i < job->n; i++)
 		job->part[i].region->len =
 			MAX(job->part[i].region->len, job->part[i].to);
@@ -263,7 +263,7 @@ put:
 
 static int
 legacy_map(struct ioas_ctx *ctx, struct ioas *as, const struct req *r,
-	   const struct file_info *fi, bool *owned)
+	   const struct file_info *fi)
 {
 	uint64_t pieces = (r->off + r->len - 1) / WINDOW - r->off / WINDOW + 1;
 	struct map_job *job;
@@ -281,7 +281,6 @@ legacy_map(struct ioas_ctx *ctx, struct ioas *as, const struct req *r,
 	err = windows_get(ctx, job, fi, &ready);
 	if (!err && !ready) {
 		ctx->busy = true;
-		*owned = false; /* the job closes it */
 		job->work.fn = map_work;
 		job->work.done = map_done;
 		work_submit(WORK_CONTROL, &job->work);
@@ -312,33 +311,28 @@ int
 map_run(struct ioas_ctx *ctx, const struct req *r)
 {
 	struct ioas *as = ioas_find(ctx, r->id);
-	bool owned = r->fd >= 0;
 	struct file_info fi;
-	int err = 0;
+	int err;
 
 	if (!as)
-		err = -ENOENT;
-	else if (r->fd < 0)
+		return -ENOENT;
+	if (r->fd < 0)
 		return nohost_run(ctx, as, r);
-	else
-		err = file_screen(r->fd, r->prot, r->off, r->len,
-				  ctx->limits.allow_any_fs, &fi);
+	err = file_screen(r->fd, r->prot, r->off, r->len,
+			  ctx->limits.allow_any_fs, &fi);
 	if (err)
-		goto close;
-	if (ctx->mode == IOAS_IOMMUFD) {
-		err = mapping_map(ctx, as, r, &fi, &owned);
-	} else if (table_overlaps(&as->table, r->iova, r->len)) {
+		return err;
+	if (ctx->mode == IOAS_IOMMUFD)
+		return mapping_map(ctx, as, r, &fi);
+	if (table_overlaps(&as->table, r->iova, r->len))
 		err = is_duplicate(ctx, as, r, &fi) ? 0 : -EEXIST;
-	} else {
-		err = legacy_map(ctx, as, r, &fi, &owned);
-		if (!err) { /* a window holds the file: the close is cheap */
-			close(r->fd);
-			owned = false;
-		}
-	}
-close:
-	if (owned && err != -EAGAIN)
+	else
+		err = legacy_map(ctx, as, r, &fi);
+	/* A window holds the memory, so this close frees nothing. */
+	if (!err && ctx->limits.allow_any_fs)
 		fd_close_later(ctx, r->fd);
+	else if (!err)
+		close(r->fd);
 	return err;
 }
 
@@ -362,10 +356,8 @@ ioas_map(struct ioas_ctx *ctx, uint32_t id, iova_t iova, uint64_t len, int fd,
 	    (fd >= 0 && (off > INT64_MAX || len > INT64_MAX - off)) ||
 	    (!legacy && fd < 0) ||
 	    (legacy &&
-	     (iova % PAGE || off % PAGE || len - 1 > UINT64_MAX - iova))) {
-		fd_close_later(ctx, r.fd);
+	     (iova % PAGE || off % PAGE || len - 1 > UINT64_MAX - iova)))
 		return -EINVAL;
-	}
 	op->iova = iova;
 	return req_submit(ctx, &r);
 }

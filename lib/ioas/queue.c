@@ -34,22 +34,25 @@ req_run(struct ioas_ctx *ctx, const struct req *r)
 int
 req_submit(struct ioas_ctx *ctx, const struct req *r)
 {
+	struct file_info fi;
 	struct req *later;
-	int err = -EAGAIN;
+	int err;
 
-	if (ctx->dying) {
-		fd_close_later(ctx, r->fd);
+	if (ctx->dying)
 		return -ECANCELED;
-	}
-	if (!ctx->busy && list_empty(&ctx->queue))
+	if (!ctx->busy && list_empty(&ctx->queue)) {
 		err = req_run(ctx, r);
-	if (err != -EAGAIN)
-		return err;
-	later = malloc(sizeof(*later));
-	if (!later) {
-		fd_close_later(ctx, r->fd);
-		return -ENOMEM;
+		if (err != -EAGAIN)
+			return err;
+	} else if (r->fd >= 0) { /* nothing but memory waits here */
+		err = file_screen(r->fd, r->prot, r->off, r->len,
+				  ctx->limits.allow_any_fs, &fi);
+		if (err)
+			return err;
 	}
+	later = malloc(sizeof(*later));
+	if (!later)
+		return -ENOMEM;
 	*later = *r;
 	list_push_back(&ctx->queue, &later->node);
 	return -EINPROGRESS;
@@ -69,6 +72,8 @@ req_pump(struct ioas_ctx *ctx)
 			return; /* the next give-back asks again */
 		op = r->op;
 		list_remove(&r->node);
+		if (err && err != -EINPROGRESS)
+			fd_close_later(ctx, r->fd);
 		free(r);
 		if (err != -EINPROGRESS)
 			op->done(op, err);

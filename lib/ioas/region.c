@@ -126,8 +126,6 @@ release_work(struct work *w)
 		if (!arena_give_back(r->addr, r->room, &r->gone, until))
 			return;
 		r->given_back = true;
-		if (r->close_fd >= 0)
-			close(r->close_fd);
 	}
 }
 
@@ -184,13 +182,16 @@ release_kick(struct ioas_ctx *ctx)
 void
 region_release(struct ioas_ctx *ctx, struct region *r)
 {
+	int fd;
+
 	list_remove(&r->hash);
 	list_remove(&r->node);
 	if (r->file) {
-		r->close_fd = file_put(ctx, r->file);
+		fd = file_put(ctx, r->file);
 		r->file = NULL;
-		if (r->close_fd >= 0)
+		if (fd >= 0)
 			ctx->usage.fds--;
+		fd_close_later(ctx, fd);
 	}
 	list_push_back(&ctx->releasing, &r->node);
 	release_kick(ctx);
@@ -288,7 +289,6 @@ region_create(struct ioas_ctx *ctx, int *err)
 		*err = -ENOMEM;
 		goto uncount;
 	}
-	r->close_fd = -1;
 	list_init(&r->hash);
 	list_init(&r->node);
 	r->fault = ctx->fault_free[--ctx->nfault_free];
@@ -401,5 +401,6 @@ fd_close_later(struct ioas_ctx *ctx, int fd)
 	c->fd = fd;
 	c->work.fn = close_work;
 	c->work.done = close_done;
-	work_submit(WORK_CONTROL, &c->work);
+	work_submit(ctx->limits.allow_any_fs ? WORK_CLOSE : WORK_CONTROL,
+		    &c->work);
 }

@@ -88,25 +88,6 @@ closing_submit(struct closing *c)
 	work_submit(WORK_CONTROL, &c->work);
 }
 
-/* What came in and is not wanted: nobody writes to it, but its close may block. */
-static void
-refuse_fds(const int *fds, unsigned n)
-{
-	struct closing *c = closing_create(n);
-	unsigned i;
-
-	for (i = 0; i < n; i++) {
-		if (fds[i] < 0)
-			continue;
-		if (c)
-			c->fd[c->n++] = fds[i];
-		else
-			close(fds[i]);
-	}
-	if (c)
-		closing_submit(c);
-}
-
 int
 irq_set_create(struct reactor *home, unsigned msix, struct irq_set **out)
 {
@@ -279,17 +260,16 @@ irq_bind(struct irq_set *set, enum irq_index index, unsigned start, unsigned n,
 	struct closing *old;
 	struct vector *v;
 	unsigned i;
-	int fd, err = -EINVAL;
+	int fd;
 
 	if (!n || !range_ok(set, index, start, n))
-		goto refuse;
+		return -EINVAL;
 	for (i = 0; i < n; i++)
 		if (fds[i] != -1 && !is_eventfd(fds[i]))
-			goto refuse;
-	err = -ENOMEM;
+			return -EINVAL;
 	old = closing_create(n);
 	if (!old)
-		goto refuse;
+		return -ENOMEM;
 	for (i = 0; i < n; i++) {
 		v = &set->index[index][start + i];
 		fd = __atomic_exchange_n(&v->fd, fds[i], __ATOMIC_SEQ_CST);
@@ -306,9 +286,6 @@ irq_bind(struct irq_set *set, enum irq_index index, unsigned start, unsigned n,
 	}
 	closing_submit(old);
 	return 0;
-refuse:
-	refuse_fds(fds, n);
-	return err;
 }
 
 int

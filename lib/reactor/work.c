@@ -13,7 +13,7 @@
 #include "belfry/log.h"
 #include "internal.h"
 
-#define WORKERS_MAX 32
+#define WORKERS_MAX 64
 
 static struct pool {
 	const char *name;
@@ -27,7 +27,8 @@ static struct pool {
 	pthread_t thread[WORKERS_MAX];
 } pools[] = {
 	[WORK_CONTROL] = { .name = "work_control", .max = 4 },
-	[WORK_IO] = { .name = "work_io", .max = WORKERS_MAX },
+	[WORK_IO] = { .name = "work_io", .max = 32 },
+	[WORK_CLOSE] = { .name = "work_close", .max = WORKERS_MAX },
 };
 
 static void
@@ -140,19 +141,24 @@ pool_init(struct pool *p, const cpu_set_t *cpus)
 int
 work_init(const cpu_set_t *cpus)
 {
-	int err = pool_init(&pools[WORK_CONTROL], cpus);
+	unsigned i;
+	int err;
 
-	if (err)
-		return err;
-	err = pool_init(&pools[WORK_IO], cpus);
-	if (err)
-		pool_fini(&pools[WORK_CONTROL]);
+	for (i = 0; i < ARRAY_SIZE(pools); i++) {
+		err = pool_init(&pools[i], cpus);
+		if (err)
+			goto fini;
+	}
+	return 0;
+fini:
+	while (i--)
+		pool_fini(&pools[i]);
 	return err;
 }
 
 void
 work_fini(void)
 {
-	pool_fini(&pools[WORK_CONTROL]);
-	pool_fini(&pools[WORK_IO]);
+	for (unsigned i = 0; i < ARRAY_SIZE(pools); i++)
+		pool_fini(&pools[i]);
 }

@@ -25,7 +25,7 @@ vu_dma_map(struct vu_session *s, struct vu_msg *m)
 			       VU_DMA_MAP_MMAP;
 	struct vu_dma_map req;
 	uint32_t prot = 0;
-	int fd = -1;
+	int fd = -1, err;
 
 	memcpy(&req, m->body, sizeof(req));
 	if (req.flags & ~(known | VU_DMA_MAP_FILE_IO))
@@ -40,13 +40,14 @@ vu_dma_map(struct vu_session *s, struct vu_msg *m)
 		prot |= IOAS_WRITE;
 	if (!req.size || !prot)
 		return -EINVAL;
-	if (m->nfds) {
+	if (m->nfds)
 		fd = m->fds[0];
-		m->fds[0] = -1;
-	}
 	/* ROMs, and RAM without an fd: known, but nothing that DMA reaches. */
-	return ioas_map(s->ioas, LEGACY_IOAS, req.address, req.size, fd,
-			fd < 0 ? 0 : req.offset, prot, &s->op);
+	err = ioas_map(s->ioas, LEGACY_IOAS, req.address, req.size, fd,
+		       fd < 0 ? 0 : req.offset, prot, &s->op);
+	if (!err || err == -EINPROGRESS)
+		m->fds[0] = -1; /* taken */
+	return err;
 }
 
 /* SPDK's client sends a descriptor with it; it is closed with the message. */

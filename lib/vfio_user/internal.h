@@ -17,7 +17,8 @@
 #include "belfry/spec/vfio_user.h"
 #include "belfry/vfio_user.h"
 
-#define VU_MAX_FDS 64	    /* received with one message */
+#define VU_MAX_FDS 64	    /* taken with one message */
+#define VU_RECV_FDS 253	    /* the kernel passes so many at once, no more */
 #define VU_SMALL 512	    /* messages up to this need no malloc */
 #define VU_MAX_WAITING 8    /* clients without the device, per listener */
 #define VU_BUDGET 128	    /* messages in one go */
@@ -35,7 +36,7 @@ struct vu_msg {
 	size_t kept;   /* of these, the first that are stored; rest dropped */
 	uint8_t *body; /* small, or of the heap */
 	unsigned nfds;
-	int fds[VU_MAX_FDS]; /* who takes one puts -1 here */
+	int fds[VU_MAX_FDS + VU_RECV_FDS]; /* who takes one puts -1 here */
 	uint8_t small[VU_SMALL];
 };
 
@@ -56,8 +57,6 @@ enum vu_state {
 	VU_DESTROYING, /* the address space goes */
 	VU_DEAD,
 };
-
-struct vu_trash;
 
 struct vu_session {
 	struct vu_listener *l;
@@ -80,9 +79,9 @@ struct vu_session {
 	struct ioas_ctx *ioas;
 	struct irq_set *irqs;
 	void *dev;
-	struct ioas_op op;	/* of the message at hand */
-	struct vu_trash *trash; /* fds that are being closed */
-	unsigned multi_next;	/* entry of REGION_WRITE_MULTI */
+	struct ioas_op op;   /* of the message at hand */
+	unsigned trash;	     /* closings of its fds that are under way */
+	unsigned multi_next; /* entry of REGION_WRITE_MULTI */
 	int pid, uid;
 	uint64_t messages;
 	struct vu_msg msg;
@@ -127,18 +126,18 @@ struct vu_cmd {
 int vu_sock_bind(const struct vu_listener_config *cfg, struct stat *st);
 void vu_sock_unlink(const char *path, dev_t dev, ino_t ino);
 int vu_sock_accept(int fd, int *pid, int *uid);
-/* Some bytes (0: end of file) and the descriptors with them; -EPROTO: lost some, or more than @fds has room for. */
+/*
+ * Some bytes (0: end of file) and the descriptors with them; -EPROTO: lost some, or they are more than VU_MAX_FDS now. The kernel
+ * shall drop none of them itself: that may be a close that hangs, on our thread. So @fds has room for all.
+ */
 ssize_t vu_sock_recv(int fd, void *buf, size_t len, int *fds, unsigned *nfds);
 ssize_t vu_sock_send(int fd, const void *buf, size_t len, int sendfd);
 
-/* sock.c: close a client's descriptors on a worker, for that may block. */
-struct vu_trash {
-	struct work work;
-	struct vu_session *s; /* NULL: it has gone */
-	unsigned nfds;
-	int fds[VU_MAX_FDS];
-};
-/* Takes @fds; @s (may be NULL) is kicked when they are closed. */
+/*
+ * sock.c: close a client's descriptors on a worker, for that may hang (FUSE, NFS, a socket that lingers). Takes @fds. @s (may be
+ * NULL) reads nothing, and is not freed, before they are closed; then it is kicked. So a client has one worker
+ * busy, and one whose closes never end keeps its own listener from its next client, no other's.
+ */
 void vu_trash_fds(struct vu_session *s, int *fds, unsigned nfds);
 
 /* msg.c */

@@ -71,7 +71,7 @@ vu_iommufd_ioas_map(struct vu_session *s, struct vu_msg *m)
 {
 	struct vu_ioas_map req;
 	uint32_t prot;
-	int fd, err;
+	int err;
 
 	memcpy(&req, m->body, sizeof(req));
 	err = prot_of(req.flags, &prot);
@@ -82,10 +82,11 @@ vu_iommufd_ioas_map(struct vu_session *s, struct vu_msg *m)
 	req.argsz = sizeof(req);
 	if (!reply_copy(s, &req, sizeof(req)))
 		return -ENOMEM;
-	fd = m->fds[0];
-	m->fds[0] = -1;
-	return ioas_map(s->ioas, req.ioas_id, 0, req.length, fd, req.offset,
-			prot, &s->op);
+	err = ioas_map(s->ioas, req.ioas_id, 0, req.length, m->fds[0],
+		       req.offset, prot, &s->op);
+	if (!err || err == -EINPROGRESS)
+		m->fds[0] = -1; /* taken */
+	return err;
 }
 
 int

@@ -43,16 +43,17 @@ static int
 set_eventfds(struct vu_session *s, struct vu_msg *m,
 	     const struct vfio_irq_set *req, uint32_t action)
 {
-	int fds[VU_MAX_FDS];
+	int err;
 
 	/* An eventfd by which the client masks or unmasks: not offered. */
 	if (action != VFIO_IRQ_SET_ACTION_TRIGGER)
 		return m->nfds ? -ENOTSUP : 0;
 	if (!m->nfds)
 		return irq_unbind(s->irqs, req->index, req->start, req->count);
-	memcpy(fds, m->fds, m->nfds * sizeof(fds[0]));
-	m->nfds = 0; /* irq_bind takes them */
-	return irq_bind(s->irqs, req->index, req->start, req->count, fds);
+	err = irq_bind(s->irqs, req->index, req->start, req->count, m->fds);
+	if (!err)
+		m->nfds = 0; /* taken */
+	return err;
 }
 
 /* NONE: each vector of the range. BOOL: those whose byte is set. */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -109,19 +110,29 @@ session_destroy(struct vu_session *s)
 	ioas_ctx_destroy(s->ioas, ioas_gone, s);
 }
 
+/* What the client has sent and we have not read may hold descriptors: then this close is theirs, too, and may hang. */
+static void
+socket_close(struct vu_session *s)
+{
+	char c;
+
+	shutdown(s->rfd.fd, SHUT_RDWR); /* nothing comes after this */
+	if (recv(s->rfd.fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+		vu_trash_fds(s, &s->rfd.fd, 1);
+	else
+		close(s->rfd.fd);
+}
+
 /* The client is lost: no more I/O on its socket. The message at hand stands. */
 static void
 session_drop(struct vu_session *s)
 {
 	reactor_timer_stop(&s->timer);
 	reactor_fd_del(&s->rfd);
-	close(s->rfd.fd);
+	socket_close(s);
 	if (!list_empty(&s->held_node))
 		list_remove(&s->held_node);
-	if (s->trash)
-		s->trash->s = NULL;
-	s->trash = NULL;
-	vu_trash_fds(NULL, s->msg.fds, s->msg.nfds);
+	vu_trash_fds(s, s->msg.fds, s->msg.nfds);
 	s->msg.nfds = 0;
 	s->state = VU_CLOSING;
 }
@@ -433,7 +444,7 @@ session_step(struct vu_session *s)
 	if (s->state == VU_DESTROYING && s->ioas_gone)
 		s->state = VU_DEAD;
 	/* A kick that is under way will be the last. */
-	if (s->state == VU_DEAD && !s->kicked)
+	if (s->state == VU_DEAD && !s->kicked && !s->trash)
 		session_free(s);
 }
 

@@ -18,7 +18,7 @@
 
 /* ---- bytes and descriptors ---- */
 
-/* Move the descriptors of @msg to @fds; what has no room is closed: -EPROTO. */
+/* Move the descriptors of @msg to @fds. */
 static int
 take_fds(struct msghdr *msg, int *fds, unsigned *nfds)
 {
@@ -34,22 +34,17 @@ take_fds(struct msghdr *msg, int *fds, unsigned *nfds)
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
-			if (*nfds < VU_MAX_FDS) {
-				fds[(*nfds)++] = fd;
-				continue;
-			}
-			vu_trash_fds(NULL, &fd, 1);
-			err = -EPROTO;
+			fds[(*nfds)++] = fd;
 		}
 	}
-	return err;
+	return *nfds > VU_MAX_FDS ? -EPROTO : err;
 }
 
 ssize_t
 vu_sock_recv(int fd, void *buf, size_t len, int *fds, unsigned *nfds)
 {
 	union {
-		char buf[CMSG_SPACE(VU_MAX_FDS * sizeof(int))];
+		char buf[CMSG_SPACE(VU_RECV_FDS * sizeof(int))];
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { buf, len };
@@ -99,6 +94,13 @@ vu_sock_send(int fd, const void *buf, size_t len, int sendfd)
 	return n < 0 ? -errno : n;
 }
 
+struct vu_trash {
+	struct work work;
+	struct vu_session *s;
+	unsigned nfds;
+	int fds[];
+};
+
 static void
 trash_close(struct work *w)
 {
@@ -114,7 +116,7 @@ trash_closed(struct work *w)
 	struct vu_trash *t = container_of(w, struct vu_trash, work);
 
 	if (t->s) {
-		t->s->trash = NULL;
+		t->s->trash--;
 		vu_session_kick(t->s);
 	}
 	free(t);
@@ -131,7 +133,7 @@ vu_trash_fds(struct vu_session *s, int *fds, unsigned nfds)
 			n++;
 	if (!n)
 		return;
-	t = calloc(1, sizeof(*t));
+	t = calloc(1, sizeof(*t) + n * sizeof(t->fds[0]));
 	for (unsigned i = 0; i < nfds; i++) {
 		if (fds[i] < 0)
 			continue;
@@ -144,10 +146,10 @@ vu_trash_fds(struct vu_session *s, int *fds, unsigned nfds)
 		return;
 	t->s = s;
 	if (s)
-		s->trash = t;
+		s->trash++;
 	t->work.fn = trash_close;
 	t->work.done = trash_closed;
-	work_submit(WORK_CONTROL, &t->work);
+	work_submit(WORK_CLOSE, &t->work);
 }
 
 /* ---- the path ---- */
@@ -421,7 +423,8 @@ vu_unlisten(struct vu_listener *l, void (*done)(void *arg), void *arg)
 	reactor_fd_del(&l->rfd);
 	/* Unlinked first: a listener that is closed but still there looks dead. */
 	vu_sock_unlink(l->cfg.path, l->st_dev, l->st_ino);
-	close(l->rfd.fd);
+	/* With what unaccepted clients have sent. */
+	vu_trash_fds(NULL, &l->rfd.fd, 1);
 	list_for_each(s, &l->sessions, node)
 		vu_disconnect(s, "the listener is being removed");
 	vu_listener_update(l);

@@ -170,13 +170,16 @@ one(struct ioas_ctx *ctx, struct ioas_hit *hit, const uint8_t *in)
 	struct ioas_view *v = ioas_ctx_view(ctx);
 	struct wait w = { .op.done = op_done };
 	uint32_t prot = in[4] & 3;
-	int err;
+	int fd, err;
 
 	switch (in[0] & 3) {
 	case 0:
 	case 1:
-		err = ioas_map(ctx, 1, BASE + at * PG, n * PG, dup(files[file]),
-			       off * PG, prot, &w.op);
+		fd = dup(files[file]);
+		err = ioas_map(ctx, 1, BASE + at * PG, n * PG, fd, off * PG,
+			       prot, &w.op);
+		if (err && err != -EINPROGRESS)
+			close(fd);
 		must(settle(&w, err) == model_map(at, n, file, off, prot));
 		break;
 	case 2:

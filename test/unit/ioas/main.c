@@ -70,10 +70,11 @@ map_wait(struct ioas_ctx *ctx, uint32_t id, iova_t iova, uint64_t len, int fd,
 	 uint64_t off, uint32_t prot, iova_t *out)
 {
 	struct wait_op w = { .op.done = op_done };
-	int ret;
+	int ret, d = fd < 0 ? -1 : dup(fd);
 
-	ret = ioas_map(ctx, id, iova, len, fd < 0 ? -1 : dup(fd), off, prot,
-		       &w.op);
+	ret = ioas_map(ctx, id, iova, len, d, off, prot, &w.op);
+	if (ret && ret != -EINPROGRESS && d >= 0)
+		assert_int_equal(close(d), 0); /* ours still */
 	ret = op_wait(&w, ret);
 	if (out)
 		*out = w.op.iova;

@@ -77,9 +77,10 @@ teardown(void **state)
 static void
 runs_elsewhere_answers_here(void **state)
 {
-	static const enum work_pool pool[] = { WORK_CONTROL, WORK_IO };
+	static const enum work_pool pool[] = { WORK_CONTROL, WORK_IO,
+					       WORK_CLOSE };
 
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < 3; i++) {
 		struct job j = { .gate = NULL };
 
 		submit(&j, pool[i]);
@@ -101,10 +102,10 @@ goes_round_the_hung(void **state)
 	static const struct {
 		enum work_pool pool;
 		unsigned hung;
-	} rows[] = { { WORK_CONTROL, 3 }, { WORK_IO, 31 } };
+	} rows[] = { { WORK_CONTROL, 3 }, { WORK_IO, 31 }, { WORK_CLOSE, 63 } };
 
-	for (unsigned k = 0; k < 2; k++) {
-		struct job stuck[31] = { 0 }, j[20] = { 0 };
+	for (unsigned k = 0; k < 3; k++) {
+		struct job stuck[63] = { 0 }, j[20] = { 0 };
 		sem_t gate;
 
 		done = 0;
@@ -123,6 +124,28 @@ goes_round_the_hung(void **state)
 		step_until(20 + rows[k].hung);
 		sem_destroy(&gate);
 	}
+}
+
+/* All that can close hang: the other pools do not know. */
+static void
+hung_closes_hold_up_no_other_pool(void **state)
+{
+	struct job stuck[200] = { 0 }, j[2] = { 0 };
+	sem_t gate;
+
+	sem_init(&gate, 0, 0);
+	for (unsigned i = 0; i < 200; i++) {
+		stuck[i].gate = &gate;
+		submit(&stuck[i], WORK_CLOSE);
+	}
+	submit(&j[0], WORK_CONTROL);
+	submit(&j[1], WORK_IO);
+	step_until(2);
+	assert_int_equal(j[0].done + j[1].done, 2);
+	for (unsigned i = 0; i < 200; i++)
+		sem_post(&gate);
+	step_until(202);
+	sem_destroy(&gate);
 }
 
 /* With all of them hung the rest waits, in order, and is not lost. */
@@ -193,6 +216,7 @@ work_tests(void)
 	const struct CMUnitTest tests[] = {
 		WORK_TEST(runs_elsewhere_answers_here),
 		WORK_TEST(goes_round_the_hung),
+		WORK_TEST(hung_closes_hold_up_no_other_pool),
 		WORK_TEST(queues_when_all_are_busy),
 		WORK_TEST(finishes_before_the_end),
 	};
