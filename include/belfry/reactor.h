@@ -56,6 +56,11 @@ int reactor_step(struct reactor *r);
 
 /* The loop's clock: CLOCK_MONOTONIC in ns as of this round; no system call. Elsewhere, the time. */
 uint64_t reactor_now(void);
+/*
+ * Where that clock of @r is kept, for the data path of @r: a load instead of a
+ * call. Good while the reactor is; only the reactor itself may read it.
+ */
+const uint64_t *reactor_clock(const struct reactor *r);
 
 /*
  * Pollers: called in every round, in the order of their phase, then of their adding.

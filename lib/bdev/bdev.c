@@ -123,6 +123,7 @@ bdev_register(struct bdev *b, struct bdev_ctl *c)
 			"bdev %s has the uuid %s already: the same file, or give another uuid",
 			other->name, uuid);
 	}
+	bdev_accept(b);
 	list_push_back(&bdevs, &b->node);
 	b->registered = true;
 	if (c)
@@ -333,6 +334,7 @@ bdev_remove(struct bdev *b, struct bdev_ctl *c)
 		return bdev_fail(c, -ENODEV, "bdev %s is being deleted already",
 				 b->name);
 	__atomic_store_n(&b->is_removing, true, __ATOMIC_RELAXED);
+	bdev_accept(b);
 	b->ctl = c;
 	if (b->ops->removing)
 		b->ops->removing(b);

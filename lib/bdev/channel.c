@@ -161,6 +161,7 @@ ch_create(struct bdev *b, struct bdev_reactor *br)
 	ch->bdev = b;
 	ch->submit = b->ops->submit;
 	ch->br = br;
+	ch->clock = reactor_clock(br->reactor);
 	ch->stats_gen = b->stats_gen;
 	for (unsigned i = 0; i < BDEV_OPS; i++)
 		ch->stats[i].min_ns = UINT64_MAX;

@@ -45,6 +45,7 @@ struct bdev {
 	uint32_t stats_gen; /* minima and maxima are of this generation */
 	uint32_t flush_seq; /* failed flushes; any reactor adds to it */
 	uint8_t block_shift;
+	uint8_t accepts; /* a bit for each operation: bdev_accept() */
 	bool read_only;
 	bool is_removing;
 	bool write_cache;
@@ -83,7 +84,8 @@ struct bdev_ch {
 	struct bdev *bdev;
 	void (*submit)(struct bdev_ch *ch, struct bdev_io *io);
 	struct bdev_reactor *br;
-	uint64_t inflight;
+	const uint64_t *clock; /* the reactor's: reactor_clock() */
+	uint64_t started; /* I/Os; those that ended are in stats */
 	uint32_t stats_gen;
 	uint32_t refs;
 	struct bdev_op_stats stats[BDEV_OPS];
@@ -122,6 +124,8 @@ void bdev_channels_free(struct bdev *b);
 void bdev_reactors_free(void);
 void aio_engine_destroy(struct aio_engine *e);
 
+/* After a change of caps, read_only or is_removing: which operations go on. */
+void bdev_accept(struct bdev *b);
 /* Ends an I/O: on its reactor, exactly once. @err: 0 or -errno. */
 void bdev_complete(struct bdev_io *io, int err);
 

@@ -14,32 +14,32 @@
 #define SET(var, to) __atomic_store_n(&(var), (to), __ATOMIC_RELAXED)
 #define COUNT(var, add) SET(var, (var) + (add))
 
-static void
-count(struct bdev_ch *ch, const struct bdev_io *io, int err)
+/* Minima and maxima were reset: start those of this channel anew. */
+static void __attribute__((noinline))
+restart_extremes(struct bdev_ch *ch, uint32_t gen)
+{
+	for (unsigned i = 0; i < BDEV_OPS; i++) {
+		SET(ch->stats[i].min_ns, UINT64_MAX);
+		SET(ch->stats[i].max_ns, 0);
+	}
+	__atomic_store_n(&ch->stats_gen, gen, __ATOMIC_RELEASE);
+}
+
+static inline void
+count(struct bdev_ch *ch, const struct bdev_io *io)
 {
 	struct bdev_op_stats *st = &ch->stats[io->op];
 	uint32_t gen = __atomic_load_n(&ch->bdev->stats_gen, __ATOMIC_RELAXED);
-	uint64_t ns = reactor_now() - io->start_ns;
+	uint64_t ns = *ch->clock - io->start_ns;
 
-	COUNT(ch->inflight, -1);
-	ch->br->inflight--;
-	if (unlikely(err)) {
-		COUNT(st->errors, 1);
-		return;
-	}
-	if (unlikely(ch->stats_gen != gen)) {
-		for (unsigned i = 0; i < BDEV_OPS; i++) {
-			SET(ch->stats[i].min_ns, UINT64_MAX);
-			SET(ch->stats[i].max_ns, 0);
-		}
-		__atomic_store_n(&ch->stats_gen, gen, __ATOMIC_RELEASE);
-	}
+	if (unlikely(ch->stats_gen != gen))
+		restart_extremes(ch, gen);
 	COUNT(st->ops, 1);
 	COUNT(st->bytes, io->len);
 	COUNT(st->latency_ns, ns);
-	if (ns < st->min_ns)
+	if (unlikely(ns < st->min_ns))
 		SET(st->min_ns, ns);
-	if (ns > st->max_ns)
+	if (unlikely(ns > st->max_ns))
 		SET(st->max_ns, ns);
 }
 
@@ -66,7 +66,7 @@ loses_data(const struct bdev_io *io, int err)
  * The kernel tells a failed write-back to the first flush that asks, once. Its
  * news is for all who wrote: belfry/bdev.h, bdev_flush_seq().
  */
-static int
+static int __attribute__((noinline))
 flush_result(struct bdev *b, struct bdev_io *io, int err)
 {
 	uint32_t seq;
@@ -92,40 +92,67 @@ bdev_complete(struct bdev_io *io, int err)
 {
 	struct bdev_ch *ch = io->ch;
 
-	if (io->op == BDEV_FLUSH || (io->flags & BDEV_IO_FUA))
+	if (unlikely(io->op == BDEV_FLUSH || (io->flags & BDEV_IO_FUA)))
 		err = flush_result(ch->bdev, io, err);
-	count(ch, io, err);
+	ch->br->inflight--;
+	if (likely(!err))
+		count(ch, io);
+	else
+		COUNT(ch->stats[io->op].errors, 1);
 	io->err = err;
 	io->done(io);
 }
 
-static int
-check(const struct bdev *b, const struct bdev_io *io)
+void
+bdev_accept(struct bdev *b)
 {
-	/* READ and WRITE always work, the others are announced by a bit. */
+	uint8_t ops = 1u << BDEV_READ;
+
+	if (!b->read_only)
+		ops |= 1u << BDEV_WRITE;
+	if (b->caps & BDEV_CAP_FLUSH)
+		ops |= 1u << BDEV_FLUSH;
+	if (b->caps & BDEV_CAP_DISCARD && !b->read_only)
+		ops |= 1u << BDEV_DISCARD;
+	if (b->caps & BDEV_CAP_WRITE_ZEROES && !b->read_only)
+		ops |= 1u << BDEV_WRITE_ZEROES;
+	__atomic_store_n(&b->accepts, b->is_removing ? 0 : ops,
+			 __ATOMIC_RELAXED);
+}
+
+/* Why bdev_accept() left this operation out. */
+static int
+refusal(const struct bdev *b, uint8_t op)
+{
 	static const uint8_t cap_of[BDEV_OPS] = {
 		[BDEV_FLUSH] = BDEV_CAP_FLUSH,
 		[BDEV_DISCARD] = BDEV_CAP_DISCARD,
 		[BDEV_WRITE_ZEROES] = BDEV_CAP_WRITE_ZEROES,
 	};
-	uint64_t len = __atomic_load_n(&b->len, __ATOMIC_RELAXED);
-	uint8_t op = io->op;
 
-	if (unlikely(__atomic_load_n(&b->is_removing, __ATOMIC_RELAXED)))
+	if (__atomic_load_n(&b->is_removing, __ATOMIC_RELAXED))
 		return -ENODEV;
-	if (unlikely((b->caps & cap_of[op]) != cap_of[op]))
+	if ((b->caps & cap_of[op]) != cap_of[op])
 		return -EOPNOTSUPP;
-	if (op == BDEV_FLUSH)
+	return -EROFS;
+}
+
+static inline int
+check(const struct bdev *b, const struct bdev_io *io)
+{
+	uint64_t end = __atomic_load_n(&b->len, __ATOMIC_RELAXED);
+	unsigned accepts = __atomic_load_n(&b->accepts, __ATOMIC_RELAXED);
+	bool data = io->op <= BDEV_WRITE;
+
+	if (unlikely(!(accepts >> io->op & 1)))
+		return refusal(b, io->op);
+	if (unlikely(io->op == BDEV_FLUSH))
 		return 0;
-	if (unlikely(!io->len || ((io->off | io->len) & b->block_mask)))
+	if (unlikely((io->off | io->len) & b->block_mask) ||
+	    unlikely(!io->len || (data && !io->iovcnt)) ||
+	    unlikely(!range_inside(io->off, io->len, end)))
 		return -EINVAL;
-	if (unlikely(!range_inside(io->off, io->len, len)))
-		return -EINVAL;
-	if (op == BDEV_READ)
-		return likely(io->iovcnt) ? 0 : -EINVAL;
-	if (unlikely(b->read_only))
-		return -EROFS;
-	return op != BDEV_WRITE || likely(io->iovcnt) ? 0 : -EINVAL;
+	return 0;
 }
 
 void
@@ -139,14 +166,14 @@ bdev_submit(struct bdev_io *io)
 		io->done(io);
 		return;
 	}
-	COUNT(ch->inflight, 1);
+	COUNT(ch->started, 1);
 	ch->br->inflight++;
-	io->start_ns = reactor_now();
+	io->start_ns = *ch->clock;
 	err = check(ch->bdev, io);
-	if (unlikely(err))
-		bdev_complete(io, err);
-	else
+	if (likely(!err))
 		ch->submit(ch, io);
+	else
+		bdev_complete(io, err);
 }
 
 static size_t

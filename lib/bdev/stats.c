@@ -17,10 +17,12 @@ fold(const struct bdev_ch *ch, struct bdev_stats *out)
 {
 	uint32_t gen = __atomic_load_n(&ch->stats_gen, __ATOMIC_ACQUIRE);
 	bool fresh = gen == GET(ch->bdev->stats_gen);
+	uint64_t ended = 0;
 
 	for (unsigned i = 0; i < BDEV_OPS; i++) {
 		const struct bdev_op_stats *st = &ch->stats[i];
 
+		ended += GET(st->ops) + GET(st->errors);
 		out->ops[i] += GET(st->ops) - ch->base.ops[i];
 		out->bytes[i] += GET(st->bytes) - ch->base.bytes[i];
 		out->errors[i] += GET(st->errors) - ch->base.errors[i];
@@ -31,7 +33,8 @@ fold(const struct bdev_ch *ch, struct bdev_stats *out)
 		out->min_ns[i] = MIN(out->min_ns[i], GET(st->min_ns));
 		out->max_ns[i] = MAX(out->max_ns[i], GET(st->max_ns));
 	}
-	out->inflight += GET(ch->inflight);
+	/* read after those: it is never behind them for long */
+	out->inflight += MAX((int64_t)(GET(ch->started) - ended), 0);
 }
 
 static void

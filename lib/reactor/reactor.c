@@ -321,6 +321,12 @@ reactor_now(void)
 	return likely(r && r->in_round) ? r->now : util_now_ns();
 }
 
+const uint64_t *
+reactor_clock(const struct reactor *r)
+{
+	return &r->now;
+}
+
 enum reactor_idle
 reactor_idle_policy(void)
 {

@@ -125,6 +125,7 @@ void
 fake_bdev_set_read_only(struct fake_bdev *f, bool read_only)
 {
 	f->bdev.read_only = read_only;
+	bdev_accept(&f->bdev);
 }
 
 void
