@@ -115,10 +115,7 @@ flush_done(struct bdev_io *io)
 nvme_status_t
 io_flush_all(struct nvme_req *req)
 {
-	if (!(req->flags & REQ_SLOW)) {
-		req->flags |= REQ_SLOW;
-		list_init(&req->wait);
-	}
+	req_slow(req);
 	req->step = 0;
 	req->done_len = 0;
 	return flush_next(req) ? NVME_PENDING : NVME_OK;

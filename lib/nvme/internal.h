@@ -333,6 +333,7 @@ void req_start(struct nvme_req *req); /* dispatch by queue: admin.c or io.c */
 void req_complete(struct nvme_req *req, nvme_status_t status);
 void
 req_free(struct nvme_req *req); /* posted or forgotten; cq.c and teardown.c */
+void req_slow(struct nvme_req *req); /* before a field behind io is used */
 void
 req_drop(struct nvme_req *req); /* end without a completion entry (drain) */
 void *

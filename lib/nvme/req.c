@@ -10,6 +10,16 @@
 #define MEM_WAIT_NS 100000000u
 #define IO_BUF_BUDGET (4u << 20) /* scratch of one controller's I/O commands */
 
+/* It uses a field that few do; req_free() clears those. */
+void
+req_slow(struct nvme_req *req)
+{
+	if (req->flags & REQ_SLOW)
+		return;
+	req->flags |= REQ_SLOW;
+	list_init(&req->wait);
+}
+
 struct nvme_req *
 req_get(struct nvme_sq *sq)
 {
@@ -32,7 +42,10 @@ req_get(struct nvme_sq *sq)
 	list_push_back(&sq->inflight, &req->node);
 	sq->inflight_n++;
 	g->inflight++;
-	g->io_inflight += sq->sqid != 0;
+	if (sq->sqid)
+		g->io_inflight++;
+	else
+		req_slow(req);
 	return req;
 }
 
@@ -49,8 +62,7 @@ req_free_slow(struct nvme_req *req)
 	req->done_len = 0;
 	req->abort = NULL;
 	req->deadline = 0;
-	if (req->flags & REQ_SLOW)
-		list_remove(&req->wait);
+	list_remove(&req->wait);
 	if (req->iov != req->inline_iov) {
 		pool_put(&g->core->iovs, req->iov);
 		g->iov_used--;
@@ -69,7 +81,7 @@ req_free(struct nvme_req *req)
 	sq->inflight_n--;
 	g->inflight--;
 	g->io_inflight -= sq->sqid != 0;
-	if (unlikely(req->flags & REQ_SLOW) || !sq->sqid)
+	if (unlikely(req->flags & REQ_SLOW))
 		req_free_slow(req);
 	if (unlikely(sq->stop) && !sq->inflight_n)
 		ctrl_work(g->ctrl);
@@ -144,10 +156,7 @@ req_park(struct nvme_req *req, struct list *waits)
 			ns_drained(ns);
 	}
 	req->iovcnt = 0;
-	if (!(req->flags & REQ_SLOW)) {
-		req->flags |= REQ_SLOW;
-		list_init(&req->wait);
-	}
+	req_slow(req);
 	list_push_back(waits, &req->wait);
 	return NVME_PENDING;
 }
@@ -189,10 +198,7 @@ req_bad_memory(struct nvme_req *req, iova_t iova, uint64_t len)
 void *
 req_buf(struct nvme_req *req, uint32_t len)
 {
-	if (!(req->flags & REQ_SLOW)) {
-		req->flags |= REQ_SLOW;
-		list_init(&req->wait);
-	}
+	req_slow(req);
 	if (req->buf && req->buf_len >= len) { /* run again */
 		memset(req->buf, 0, req->buf_len);
 		return req->buf;
@@ -247,10 +253,7 @@ req_long_iov(struct nvme_req *req)
 	g->iov_used++;
 	memcpy(iov, req->iov, req->iovcnt * sizeof(*iov));
 	req->iov = iov;
-	if (!(req->flags & REQ_SLOW)) {
-		req->flags |= REQ_SLOW;
-		list_init(&req->wait);
-	}
+	req_slow(req);
 	return NVME_OK;
 }
 

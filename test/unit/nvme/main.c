@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "unit.h"
+
+#include <stdio.h>
+
+/* Files that a build may not have. */
+int admin_tests(void) __attribute__((weak));
+int identify_tests(void) __attribute__((weak));
+int feature_tests(void) __attribute__((weak));
+int log_page_tests(void) __attribute__((weak));
+int queue_cmd_tests(void) __attribute__((weak));
+int aer_tests(void) __attribute__((weak));
+
+#define DISK_BLOCKS 4096
+
+static int
+world_new(void **state, const struct guest_opts *opts, bool enable)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	assert_non_null(w);
+	w->disk =
+		fake_bdev_create("disk", 512, DISK_BLOCKS, FAKE_BDEV_ALL_CAPS);
+	assert_non_null(w->disk);
+	guest_init(&w->g, opts);
+	*state = w;
+	if (!enable)
+		return 0;
+	assert_int_equal(guest_enable(&w->g, 32), 1);
+	assert_int_equal(guest_create_q(&w->g, 1, 64, true), 0);
+	return 0;
+}
+
+int
+world_setup(void **state)
+{
+	static const struct guest_opts opts = { .bdev = "disk" };
+
+	return world_new(state, &opts, true);
+}
+
+int
+world_setup_trapped(void **state)
+{
+	static const struct guest_opts opts = { .bdev = "disk",
+						.trapped = true,
+						.shadow = true };
+
+	return world_new(state, &opts, true);
+}
+
+int
+world_setup_disabled(void **state)
+{
+	static const struct guest_opts opts = { .bdev = "disk", .nssr = true };
+
+	return world_new(state, &opts, false);
+}
+
+static void
+deleted(struct bdev_ctl *c, int err)
+{
+	assert_int_equal(err, 0);
+}
+
+int
+world_teardown(void **state)
+{
+	struct world *w = *state;
+	struct bdev_ctl c = { .done = deleted };
+	int err;
+
+	fake_bdev_hold(w->disk, false);
+	fake_bdev_release(w->disk, 1000000, 0);
+	guest_fini(&w->g);
+	err = bdev_delete("disk", NULL, &c);
+	assert_true(err == 0 || err == -EINPROGRESS);
+	for (unsigned i = 0; i < 1000 && bdev_find("disk"); i++)
+		reactor_step(reactor_get(0));
+	assert_null(bdev_find("disk"));
+	free(w);
+	return 0;
+}
+
+int
+main(void)
+{
+	unsigned core = 0;
+	struct reactor_config cfg = { .cores = &core,
+				      .ncores = 1,
+				      .idle = REACTOR_IDLE_POLL,
+				      .no_pin = true };
+	int (*const others[])(void) = { admin_tests,	 identify_tests,
+					feature_tests,	 log_page_tests,
+					queue_cmd_tests, aer_tests };
+	int failed = 0;
+
+	log_set_level(LOG_ERROR);
+	if (reactors_init(&cfg) || bdev_init() || ioas_sigbus_init()) {
+		fprintf(stderr, "no reactor\n");
+		return 1;
+	}
+	failed += io_tests() + prp_tests() + sgl_tests();
+	nvme_core_fini(reactor_get(0));
+	bdev_fini();
+	reactors_fini();
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+		if (others[i])
+			failed += others[i]();
+	return failed;
+}

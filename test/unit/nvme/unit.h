@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the files of this unit test share. */
+#ifndef UNIT_NVME_H
+#define UNIT_NVME_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fake/bdev.h"
+#include "fake/guest.h"
+#include "internal.h"
+
+/* A guest with the fake bdev "disk" (512-byte blocks, 2 MiB) as namespace 1, enabled, queue 1 made. */
+struct world {
+	struct guest g;
+	struct fake_bdev *disk;
+};
+int world_setup(void **state);
+int world_setup_trapped(void **state);	/* doorbells trapped, shadow offered */
+int world_setup_disabled(void **state); /* nothing enabled; NSSR */
+int world_teardown(void **state);
+
+int prp_tests(void);
+int sgl_tests(void);
+int sq_tests(void);
+int cq_tests(void);
+int regs_tests(void);
+int ctrl_tests(void);
+int io_tests(void);
+int ns_tests(void);
+int map_tests(void);
+
+#endif
