@@ -137,8 +137,10 @@ BENCH := $(patsubst %.c,$(B)/%,$(call srcs,test/bench/*.c))
 HOST_A := $(call archives,host $(call below,host))
 $(WIRE): $(B)/%: $(B)/obj/%.o $(WIRE_COMMON) $(HOST_A)
 	$(call link,$(call syslibs,host) -lcmocka)
-$(BENCH): $(B)/%: $(B)/obj/%.o $(HOST_A)
-	$(call link,$(call syslibs,host))
+# Some of the latter carry the target, and the fakes, in their own process.
+BENCH_A := $(FAKE) $(call archives,$(filter $(call closure,host) $(call closure,nvme),$(MODULES)))
+$(BENCH): $(B)/%: $(B)/obj/%.o $(BENCH_A)
+	$(call link,$(sort $(call syslibs,host) $(call syslibs,nvme)))
 TEST_OBJ := $(foreach m,$(MODULES),$(TEST_OBJ_$(m))) $(FAKE_OBJ) $(WIRE_COMMON) \
 	$(WIRE:$(B)/%=$(B)/obj/%.o) $(BENCH:$(B)/%=$(B)/obj/%.o)
 APP_OBJ := $(foreach a,$(APPS),$(OBJ_$(a)))

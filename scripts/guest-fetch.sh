@@ -13,7 +13,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${BELFRY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/belfry}/guest
 release=trixie
-recipe=1		# raise to make existing caches fetch again
+recipe=2		# raise to make existing caches fetch again
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 tmp=$cache/tmp
 
@@ -171,7 +171,10 @@ fetch_tools()
 	}
 	unpack "$dir/root" "$tmp"/debs/*.deb
 	mv "$dir"/root/boot/vmlinuz-* "$dir/vmlinuz"
-	# The cloud kernel has all that the guest needs built in.
+	# virtio-blk is for test/bench to compare with.
+	find "$dir/root/usr/lib/modules" -name 'virtio_blk.ko*' \
+		-exec cp {} "$dir" \;
+	# The cloud kernel has all else that the guest needs built in.
 	rm -rf "$dir/root/boot" "$dir/root/usr/lib/modules" \
 		"$dir/root/usr/share/doc" "$dir/root/usr/share/man"
 	echo "$recipe" >"$dir/recipe"

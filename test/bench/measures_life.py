@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Goals 7 to 10: idle, several reactors, footprint, fairness."""
+import time
+
+from report import rate
+from target import CORES, BenchError, Idle, Target, client
+
+ADAPTIVE = ("--idle", "adaptive")
+
+
+def idle_share(target, seconds):
+    """Share of a core that the daemon takes."""
+    time.sleep(0.5)
+    before, begin = target.cpu_seconds(), time.monotonic()
+    time.sleep(seconds)
+    return (target.cpu_seconds() - before) / (time.monotonic() - begin)
+
+
+def idle_row(table, what, share):
+    table.data.setdefault("idle", {})[what] = share
+    table.add(7, f"idle, {what}", f"{100 * share:.2f} % of a core", "", None,
+              "< 1 %", share < 0.01)
+
+
+def idle(table, quick):
+    """Goal 7."""
+    seconds = 1 if quick else 3
+    for what, trapped in (("mapped", False), ("trapped", True)):
+        with Target(*ADAPTIVE, disable_mappable_bar0=trapped) as target:
+            socket = target.export(target.null())
+            if not trapped:
+                idle_row(table, "no client", idle_share(target, seconds))
+            with Idle("legacy", 4, [socket]):
+                idle_row(table, f"{what} doorbells",
+                         idle_share(target, seconds))
+            many = [target.export() for _ in range(20)]
+            with Idle("legacy", 100, many):
+                idle_row(table, f"2000 queues, {what}",
+                         idle_share(target, seconds))
+
+
+def wake(table, quick):
+    """Goal 7: the first I/O after a rest."""
+    count = 20 if quick else 100
+    for what, trapped, how, limit in (
+            ("mapped doorbells", False, "plain", 1000),
+            ("shadow doorbells", True, "shadow", 100)):
+        with Target(*ADAPTIVE, disable_mappable_bar0=trapped) as target:
+            middle, worst = client("wake", target.export(target.null()), count,
+                                   how)
+        table.data.setdefault("wake", {})[what] = [middle, worst]
+        table.add(7, f"first I/O after a rest, {what}",
+                  f"{middle:.0f} us, max {worst:.0f}", "", None,
+                  f"<= {limit} us", middle <= limit)
+
+
+def footprint(table, _quick):
+    """Goal 9."""
+    starts = []
+    for _ in range(5):
+        with Target() as target:
+            starts.append(target.start_ms)
+    with Target() as target:
+        socket = target.export(target.null())
+        with Idle("legacy", 4, [socket]):
+            one, shared = target.own_memory(), target.memory()["RssShmem"]
+    table.add(9, "start to the first RPC answer", f"{min(starts):.1f} ms", "",
+              None, "< 50 ms", min(starts) < 50)
+    table.add(9, "memory, 1 TiB null device, a client", f"{one:.1f} MiB",
+              f"+ {shared:.1f} MiB shared", None, "< 16 MiB", one < 16)
+    with Target() as target:
+        sockets = [target.export() for _ in range(256)]
+        with Idle("legacy", 8, sockets):
+            many, shared = target.own_memory(), target.memory()["RssShmem"]
+    table.add(9, "memory, 256 controllers of 8 queues", f"{many:.1f} MiB",
+              f"+ {shared:.1f} MiB shared", None, "< 256 MiB", many < 256)
+    table.data["footprint"] = {"start_ms": starts, "one_mib": one,
+                               "many_mib": many}
+
+
+def fairness(table, quick):
+    """Goal 10."""
+    ms, reps = (150, 2) if quick else (300, 5)
+    with Target() as target:
+        first = target.export(target.null())
+        other = target.export(target.null())
+        pairs = [client("fair", first, other, ms) for _ in range(reps)]
+        alone, beside, load = max(pairs, key=lambda p: p[1] / p[0])
+        table.add(10, "QD1 beside 8 queues of 128", rate(beside) + " IOPS",
+                  rate(alone) + " alone", beside / alone, ">= 0.50",
+                  beside / alone >= 0.5)
+        table.data["fairness"] = {"pairs": pairs, "other": load}
+        many = [target.export() for _ in range(20)]
+        lone, crowd = [], []
+        for _ in range(reps):
+            lone.append(client("load", first, "legacy", "read", 1, 1, ms)[0])
+            with Idle("legacy", 100, many):
+                crowd.append(client("load", first, "legacy", "read", 1, 1,
+                                    ms)[0])
+    table.data["idle_queues"] = {"alone": lone, "beside": crowd}
+    table.add(10, "QD1 beside 2000 idle queues", rate(max(crowd)) + " IOPS",
+              rate(max(lone)) + " alone", max(crowd) / max(lone), ">= 0.90",
+              max(crowd) / max(lone) >= 0.9)
+
+
+def share(before, after):
+    """The smaller part of the commands that two reactors served."""
+    served = [b["completed_nvme_io"] - a["completed_nvme_io"] for a, b in
+              zip(before["poll_groups"], after["poll_groups"])]
+    if len(served) < 2 or not sum(served):
+        raise BenchError(f"reactors served {served}")
+    return min(served) / sum(served)
+
+
+def reactors(table, quick):
+    """Goal 8: a client of 20 000 I/Os a second, so that it leaves room on its core."""
+    if len(CORES) < 2:
+        raise BenchError("needs two cores")
+    ms = 500 if quick else 1500
+    with Target(*ADAPTIVE, cores=CORES[:2]) as target:
+        socket = target.export(target.null())
+        before = target.rpc("nvmf_get_stats")
+        iops, _ = client("load", socket, "legacy", "read", 8, 4, ms, 1, 20000)
+        part = share(before, target.rpc("nvmf_get_stats"))
+    table.data["reactors"] = {"iops": iops, "smaller": part}
+    table.add(8, "4 queues on 2 reactors: the smaller part",
+              f"{100 * part:.0f} %", rate(iops) + " IOPS", None, ">= 45 %",
+              part >= 0.45)
+
+
+MEASURES = {"idle": idle, "wake": wake, "footprint": footprint,
+            "fairness": fairness, "reactors": reactors}
