@@ -40,6 +40,9 @@ struct belfry_opts {
 /* @path: the socket. @opts may be NULL. Negotiates, reads region infos, maps the doorbells, sets bus master. */
 int belfry_connect(const char *path, const struct belfry_opts *opts,
 		   struct belfry_host **out);
+/* The same on a connected socket; takes @fd in every case. */
+int belfry_connect_fd(int fd, const struct belfry_opts *opts,
+		      struct belfry_host **out);
 void belfry_disconnect(struct belfry_host *h);
 enum belfry_mode belfry_mode_of(const struct belfry_host *h);
 int belfry_socket(
@@ -57,7 +60,15 @@ struct belfry_mem {
 #define BELFRY_MEM_WRITE 2u /* the device may write it */
 int belfry_mem_alloc(struct belfry_host *h, size_t len, unsigned prot,
 		     struct belfry_mem **out);
+/* Unmap and free. -ETIMEDOUT: the server has not let go of it, it is freed at the disconnect; -EBUSY: see below. Else freed, error or not. */
 int belfry_mem_free(struct belfry_host *h, struct belfry_mem *m);
+/*
+ * The two halves of belfry_mem_free, for those who poll queues in the same thread: the server answers an unmap when the last
+ * I/O to it has ended. No other message goes out in between. end frees @m unless it gives -ETIMEDOUT (then at the disconnect).
+ */
+int belfry_mem_free_begin(struct belfry_host *h, struct belfry_mem *m);
+int belfry_mem_free_end(struct belfry_host *h, struct belfry_mem *m,
+			unsigned timeout_ms);
 /* Map a file of the caller's; @fd is borrowed. @iova is used in legacy mode only; m->iova tells. va stays NULL. */
 int belfry_mem_map_fd(struct belfry_host *h, int fd, uint64_t off, size_t len,
 		      uint64_t iova, unsigned prot, struct belfry_mem **out);
@@ -72,10 +83,12 @@ int belfry_config_read(struct belfry_host *h, uint64_t off, void *buf,
 int belfry_config_write(struct belfry_host *h, uint64_t off, const void *buf,
 			uint32_t len);
 
-/* Controller. enable: admin queues of @admin_depth entries (0: 32), CC.EN = 1, waits for CSTS.RDY. -ETIMEDOUT, -EIO: CSTS.CFS. */
+/*
+ * Controller. enable: admin queues of @admin_depth entries (0: 32), CC.EN = 1, waits for CSTS.RDY. -ETIMEDOUT, -EIO: CSTS.CFS.
+ * After disable, shutdown and reset all queue pairs are dead: push gives -ESHUTDOWN, destroy frees them.
+ */
 int belfry_enable(struct belfry_host *h, unsigned admin_depth);
-int belfry_disable(
-	struct belfry_host *h); /* CC.EN = 0, waits; all queue pairs are dead */
+int belfry_disable(struct belfry_host *h);  /* CC.EN = 0, waits */
 int belfry_shutdown(struct belfry_host *h); /* CC.SHN normal, waits for SHST */
 int belfry_device_reset(struct belfry_host *h); /* the DEVICE_RESET message */
 
@@ -88,10 +101,17 @@ struct belfry_cqe {
 	uint16_t sq_head, sqid, cid, status;
 };
 
-/* Send and wait. @buf (may be NULL) goes through a bounce page list of @len bytes, to or from the device as the opcode's bits 1:0 say. */
+/*
+ * Send and wait. @buf (may be NULL) goes through a bounce page list of @len bytes (at most 1 MiB), to or from the device as the
+ * opcode's bits 1:0 say. @cqe may be NULL; @timeout_ms 0: that of messages. 0, the command's status (> 0), or -errno:
+ * -ENODEV: not enabled; -ETIMEDOUT: the command may still run; -EIO: CSTS.CFS.
+ */
 int belfry_admin(struct belfry_host *h, const struct belfry_sqe *sqe, void *buf,
 		 uint32_t len, struct belfry_cqe *cqe, unsigned timeout_ms);
-/* Send an Asynchronous Event Request; its completion comes from belfry_aer_poll: 1 and *dw0, or 0. */
+/*
+ * Send an Asynchronous Event Request; -EAGAIN: 16 are out. Its completion comes from belfry_aer_poll: 1 and *dw0; 0: none yet;
+ * -EIO: the controller refused it.
+ */
 int belfry_aer_submit(struct belfry_host *h);
 int belfry_aer_poll(struct belfry_host *h, uint32_t *dw0);
 
@@ -114,8 +134,12 @@ int belfry_identify_ns(struct belfry_host *h, uint32_t nsid,
 /* The next active namespace after @after; 0: no more; < 0: -errno. */
 int64_t belfry_next_ns(struct belfry_host *h, uint32_t after);
 
-/* I/O queue pairs; ids are given from 1 up. @iv < 0: no interrupts. */
+/*
+ * I/O queue pairs; ids are given from 1 up. @iv < 0: no interrupts. @depth entries, so at most @depth - 1 commands in flight.
+ * -EINVAL: depth under 2 or over what the controller has; a status > 0 of Create Queue.
+ */
 struct belfry_qpair;
+/* Set Features 07h; @got (pairs) may be less than wanted, or more. */
 int belfry_set_queue_count(struct belfry_host *h, unsigned want, unsigned *got);
 int belfry_qpair_create(struct belfry_host *h, unsigned depth, int iv,
 			struct belfry_qpair **out);
@@ -124,7 +148,9 @@ unsigned belfry_qpair_id(const struct belfry_qpair *q);
 
 /*
  * The fast path. push copies an entry (its cid is the caller's); -EAGAIN: full. ring tells the controller of all that was
- * pushed. poll calls @done for each completion, at most @max, and gives how many; it frees their slots and rings the CQ's head.
+ * pushed. poll calls @done for each completion, at most @max, and gives how many; it frees their slots, so that @done may push,
+ * and rings the CQ's head (without interrupts only when a share of the CQ has gathered). The entry that @done gets is a copy;
+ * its cid is the controller's word: check it before use. ring and poll give -errno when the doorbell is a message that fails.
  */
 int belfry_push(struct belfry_qpair *q, const struct belfry_sqe *sqe);
 int belfry_ring(struct belfry_qpair *q);
@@ -132,15 +158,20 @@ int belfry_poll(struct belfry_qpair *q, unsigned max,
 		void (*done)(void *arg, const struct belfry_cqe *cqe),
 		void *arg);
 
-/* Fill an entry for [buf_iova, +len) (PRPs; a list page must be given when it needs more than two: @list may be NULL otherwise). */
+/*
+ * rw clears the entry and fills it (@nlb 1-based); prp then says where the data is: [iova, iova + len), @iova a multiple of 4. Over
+ * two pages it takes a list: 8 bytes a page at @list, which the controller sees at @list_iova, inside one page.
+ * -EINVAL: no list where one is needed, or a bad address; -E2BIG: it does not fit into the list's page.
+ */
 void belfry_sqe_rw(struct belfry_sqe *sqe, bool write, uint32_t nsid,
 		   uint64_t lba, uint32_t nlb, uint16_t cid);
 int belfry_sqe_prp(struct belfry_sqe *sqe, uint64_t iova, uint32_t len,
 		   uint64_t *list, uint64_t list_iova);
 
-/* Interrupts: @n eventfds on MSI-X vectors 0..n-1; borrowed. n == 0: off. */
+/* Interrupts: @n eventfds on MSI-X vectors 0..n-1; borrowed. n == 0: off. -ERANGE: more than the device has. */
+int belfry_irq_count(struct belfry_host *h);
 int belfry_irq_enable(struct belfry_host *h, const int *eventfds, unsigned n);
-/* Doorbell Buffer Config; -ENOTSUP: not announced. From then on ring and poll use it. */
+/* Doorbell Buffer Config; -ENOTSUP: not announced. From then on ring and poll use it; no queue pair may be in use meanwhile. */
 int belfry_shadow_doorbells(struct belfry_host *h);
 
 /* "Invalid Field in Command", ... for a positive status. */

@@ -293,10 +293,10 @@ refuse_command(struct vuc *c)
 	hdr.msg_size = sizeof(hdr);
 	hdr.flags = VU_F_REPLY | VU_F_ERROR;
 	hdr.error_no = ENOSYS;
-	if (send(c->fd, &hdr, sizeof(hdr), MSG_NOSIGNAL | MSG_DONTWAIT) !=
+	if (send(c->fd, &hdr, sizeof(hdr), MSG_NOSIGNAL | MSG_DONTWAIT) ==
 	    sizeof(hdr))
-		return give_up(c, -EPROTO);
-	return 0;
+		return 0;
+	return give_up(c, errno == EPIPE ? -ECONNRESET : -EPROTO);
 }
 
 /* The reply to the oldest request is in hdr, body and fds: check it, hand it over. */
