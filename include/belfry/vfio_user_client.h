@@ -30,6 +30,8 @@ int vuc_connect(const char *path, enum vuc_want want, unsigned timeout_ms,
 int vuc_attach(int fd, enum vuc_want want, unsigned timeout_ms,
 	       struct vuc **out);
 void vuc_close(struct vuc *c);
+/* Of calls from now on that name none. */
+void vuc_set_timeout(struct vuc *c, unsigned timeout_ms);
 int vuc_fd(const struct vuc *c);
 const struct vu_caps *vuc_caps(const struct vuc *c);
 /* iommufd mode: both sides said so. */

@@ -410,12 +410,14 @@ vuc_wait(struct vuc *c, uint16_t id, struct vuc_msg *m, unsigned timeout_ms)
 int
 vuc_call(struct vuc *c, struct vuc_msg *m, unsigned timeout_ms)
 {
-	uint64_t deadline = deadline_of(c, timeout_ms);
+	uint64_t deadline;
 	uint16_t id;
-	int err = 0;
+	int err;
 
 	pthread_mutex_lock(&c->lock);
-	for (unsigned i = 0; i < c->npending; i++)
+	deadline = deadline_of(c, timeout_ms);
+	err = c->broken;
+	for (unsigned i = 0; !err && i < c->npending; i++)
 		if (!c->pending[i].dropped)
 			err = -EBUSY;
 	if (!err)
@@ -530,6 +532,14 @@ vuc_close(struct vuc *c)
 	pthread_mutex_destroy(&c->lock);
 	free(c->body);
 	free(c);
+}
+
+void
+vuc_set_timeout(struct vuc *c, unsigned timeout_ms)
+{
+	pthread_mutex_lock(&c->lock);
+	c->timeout_ms = timeout_ms ? timeout_ms : DEFAULT_TIMEOUT_MS;
+	pthread_mutex_unlock(&c->lock);
 }
 
 int

@@ -227,7 +227,7 @@ open_client(struct server *s, enum vuc_want want, struct vuc **c)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
 	s->fd = sv[1];
 	assert_int_equal(pthread_create(&s->thread, NULL, serve, s), 0);
-	return vuc_attach(sv[0], want, 300, c);
+	return vuc_attach(sv[0], want, 30000, c);
 }
 
 static const struct reply_case {
@@ -280,7 +280,10 @@ replies(void **state)
 		uint8_t byte = 0;
 
 		assert_int_equal(open_client(&s, VUC_LEGACY, &c), 0);
+		if (rc->want == -ETIMEDOUT)
+			vuc_set_timeout(c, 100);
 		err = vuc_region_read(c, 7, 0, &byte, 1);
+		vuc_set_timeout(c, rc->again == -ETIMEDOUT ? 100 : 30000);
 		again = vuc_region_read(c, 7, 0, &byte, 1);
 		vuc_close(c);
 		pthread_join(s.thread, NULL);
@@ -377,7 +380,7 @@ late(void **state)
 	put(sv[1], &hdr, body, 0);
 	memset(body, 0, sizeof(body));
 	assert_int_equal(send(sv[1], body, 4, 0), 4);
-	assert_int_equal(vuc_attach(sv[0], VUC_LEGACY, 100, &c), 0);
+	assert_int_equal(vuc_attach(sv[0], VUC_LEGACY, 30000, &c), 0);
 	assert_true(recv(sv[1], &hdr, sizeof(hdr), MSG_WAITALL) > 0);
 	assert_true(recv(sv[1], reply, 4, MSG_WAITALL) == 4);
 	for (uint32_t left = hdr.msg_size - 20; left; left--)
@@ -484,7 +487,7 @@ infos(void **state)
 		s.fd = sv[1];
 		assert_int_equal(
 			pthread_create(&s.thread, NULL, serve_info, arg), 0);
-		assert_int_equal(vuc_attach(sv[0], VUC_LEGACY, 1000, &c), 0);
+		assert_int_equal(vuc_attach(sv[0], VUC_LEGACY, 30000, &c), 0);
 		err = vuc_region_info(c, 0, &r);
 		if (err != ic->want || r.nareas != ic->nareas)
 			fail_msg("%s: %d, %u areas", ic->name, err, r.nareas);

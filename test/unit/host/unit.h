@@ -30,7 +30,7 @@ rig_open(struct rig *r, const struct peer_opts *po, enum belfry_mode mode,
 {
 	struct belfry_opts o = { .size = sizeof(o),
 				 .mode = mode,
-				 .timeout_ms = 2000,
+				 .timeout_ms = 20000,
 				 .no_map_doorbells = by_message };
 	int sv[2], err;
 
