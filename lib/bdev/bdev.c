@@ -470,6 +470,7 @@ bdev_fini(void)
 			log_error("bdev %s: left with %" PRIu64
 				  " I/Os in flight and %u users",
 				  b->name, st.inflight, b->ndescs);
+			bdev_channels_hung(b);
 			continue;
 		}
 		if (b->ops->detach)

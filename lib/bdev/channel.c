@@ -50,7 +50,7 @@ bdev_reactors_free(void)
 	for (unsigned i = 0; i < REACTOR_MAX; i++) {
 		struct bdev_reactor *br = reactors[i];
 
-		if (!br || br->inflight)
+		if (!br || br->hung)
 			continue;
 		aio_engine_destroy(br->aio);
 		reactor_mem_free(br, sizeof(*br));
@@ -137,9 +137,14 @@ bdev_wake(void)
 unsigned
 bdev_inflight(void)
 {
-	struct bdev_reactor *br = lookup();
+	struct reactor *r = self();
+	struct bdev_stats s;
+	uint64_t sum = 0;
 
-	return br ? (unsigned)br->inflight : 0;
+	for (struct bdev *b = bdev_first(); r && b; b = bdev_next(b))
+		if (!bdev_get_ch_stats(b, reactor_index(r), &s))
+			sum += s.inflight;
+	return (unsigned)sum;
 }
 
 static size_t
@@ -204,6 +209,16 @@ bdev_put_ch(struct bdev_ch *ch)
 {
 	if (--ch->refs == 0 && ch->bdev->ops->ch_fini)
 		ch->bdev->ops->ch_fini(ch);
+}
+
+void
+bdev_channels_hung(struct bdev *b)
+{
+	struct bdev_stats s;
+
+	for (unsigned i = 0; i < REACTOR_MAX; i++)
+		if (!bdev_get_ch_stats(b, i, &s) && s.inflight)
+			b->ch[i]->br->hung = true;
 }
 
 void

@@ -110,17 +110,19 @@ struct bdev_engine {
 
 /* What the module keeps for each reactor. */
 struct bdev_reactor {
-	uint64_t inflight;
 	struct list engines;
 	struct list *next; /* where a walk over engines goes on */
 	struct reactor *reactor;
 	struct aio_engine *aio;
+	bool hung; /* bdev_fini() found I/O in flight: not to be freed */
 } cache_aligned;
 
 struct bdev_reactor *bdev_reactor_self(void); /* NULL: no memory */
 void bdev_engine_add(struct bdev_reactor *br, struct bdev_engine *e);
 void bdev_engine_del(struct bdev_reactor *br, struct bdev_engine *e);
 void bdev_channels_free(struct bdev *b);
+/* At the end: I/O that did not come back keeps its reactor's part. */
+void bdev_channels_hung(struct bdev *b);
 void bdev_reactors_free(void);
 void aio_engine_destroy(struct aio_engine *e);
 

@@ -87,19 +87,33 @@ flush_result(struct bdev *b, struct bdev_io *io, int err)
 	return -EIO;
 }
 
+/* A flush, stable storage was asked for, or it failed. */
+static void __attribute__((noinline)) complete_slow(struct bdev_io *io, int err)
+{
+	struct bdev_ch *ch = io->ch;
+
+	if (io->op == BDEV_FLUSH || (io->flags & BDEV_IO_FUA))
+		err = flush_result(ch->bdev, io, err);
+	if (!err)
+		count(ch, io);
+	else
+		COUNT(ch->stats[io->op].errors, 1);
+	io->err = err;
+	io->done(io);
+}
+
 void
 bdev_complete(struct bdev_io *io, int err)
 {
 	struct bdev_ch *ch = io->ch;
 
-	if (unlikely(io->op == BDEV_FLUSH || (io->flags & BDEV_IO_FUA)))
-		err = flush_result(ch->bdev, io, err);
-	ch->br->inflight--;
-	if (likely(!err))
-		count(ch, io);
-	else
-		COUNT(ch->stats[io->op].errors, 1);
-	io->err = err;
+	if (unlikely(err || io->op == BDEV_FLUSH ||
+		     (io->flags & BDEV_IO_FUA))) {
+		complete_slow(io, err);
+		return;
+	}
+	count(ch, io);
+	io->err = 0;
 	io->done(io);
 }
 
@@ -167,7 +181,6 @@ bdev_submit(struct bdev_io *io)
 		return;
 	}
 	COUNT(ch->started, 1);
-	ch->br->inflight++;
 	io->start_ns = *ch->clock;
 	err = check(ch->bdev, io);
 	if (likely(!err))

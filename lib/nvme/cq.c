@@ -62,31 +62,6 @@ cq_unread(struct nvme_cq *cq)
 	return cq->head != cq->tail;
 }
 
-/* There is room: it was promised when the command was fetched. */
-void
-cq_post(struct nvme_cq *cq, struct nvme_req *req)
-{
-	uint32_t i = cq->tail;
-	uint64_t *cqe = (uint64_t *)((char *)cq->page[i / 256] +
-				     i % 256 * sizeof(struct nvme_cqe));
-	struct nvme_sq *sq = req->sq;
-	uint64_t lo = req->dw0 | (uint64_t)req->dw1 << 32;
-	uint64_t hi = (uint64_t)(uint16_t)sq->head | (uint64_t)sq->sqid << 16 |
-		      (uint64_t)req->cid << 32 |
-		      (uint64_t)(uint16_t)(req->status << 1 | cq->phase) << 48;
-
-	cqe[0] = lo;
-	/* pairs with the host's look at the phase bit, which is in it */
-	__atomic_store_n(&cqe[1], hi, __ATOMIC_RELEASE);
-	if (++i == cq->depth) {
-		i = 0;
-		cq->phase = !cq->phase;
-	}
-	cq->tail = i;
-	cq->busy--;
-	cq_mark(cq);
-}
-
 /* The ring is unmapped, or nobody shall hear of it any more. */
 void
 cq_hold(struct nvme_cq *cq, struct nvme_req *req)

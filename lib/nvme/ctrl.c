@@ -41,7 +41,10 @@ ctrl_keep_alive(struct nvme_ctrl *ctrl)
 		ctrl_tick(ctrl, ns);
 }
 
-/* Pledge requests for the queues that there are: sum of depths, bounded. */
+/*
+ * Pledge requests for the queues that there are: sum of depths, bounded; never
+ * less than what is in use, so that no other controller is promised those.
+ */
 int
 ctrl_update_quota(struct nvme_ctrl *ctrl)
 {
@@ -52,8 +55,10 @@ ctrl_update_quota(struct nvme_ctrl *ctrl)
 	for (unsigned i = 1; i <= NVME_MAX_IO_QUEUES; i++)
 		if (ctrl->sqs[i])
 			reqs += ctrl->sqs[i]->depth - 1;
-	reqs = MIN(reqs, QUOTA_MAX);
+	reqs = MAX(MIN(reqs, QUOTA_MAX), g->io_inflight);
 	iovs = MIN(reqs, LONG_IOV_MAX);
+	if (g->iov_used > iovs + 1)
+		iovs = g->iov_used - 1;
 	if (pool_pledge(&g->core->reqs, r, (int64_t)reqs - old))
 		return -ENOMEM;
 	if (pool_pledge(&g->core->iovs, r, (int64_t)iovs - (old_iovs - 1))) {
@@ -312,6 +317,7 @@ ctrl_alloc(const struct nvme_ctrl_config *cfg, struct nvme_ctrl **out)
 	g->view = ioas_ctx_view(cfg->ioas);
 	g->max_len = cfg->max_io_size;
 	g->iov_quota = 1;
+	g->admin_quota = ADMIN_INFLIGHT;
 	err = doorbell_init(ctrl);
 	if (err)
 		goto free_ctrl;

@@ -57,7 +57,12 @@ struct nvme_req {
 	uint8_t flags;	     /* REQ_* */
 	uint8_t unmaps;	     /* not 0: some unmap waits for this request */
 	uint32_t seq;	     /* group->seq when the data pointer was mapped */
-	uint32_t dw0, dw1;   /* of the completion */
+	union {
+		struct {
+			uint32_t dw0, dw1; /* of the completion */
+		};
+		uint64_t dw;
+	};
 	struct list node;    /* sq->inflight */
 	struct nvme_sqe sqe; /* the private copy */
 	struct iovec inline_iov[REQ_INLINE_IOV];
@@ -132,6 +137,7 @@ struct nvme_sq {
 	uint16_t sqid;
 	uint32_t idle;		   /* rounds without work */
 	uint32_t inflight_n;	   /* requests, held completions included */
+	uint32_t *used, *limit;	   /* the group's, of I/O or admin requests */
 	uint32_t tail;		   /* last valid value seen */
 	struct list inflight;	   /* reqs; scanned on unmap, abort, delete */
 	struct ioas_hit hit;	   /* data pointers' last extent */
@@ -159,6 +165,7 @@ struct nvme_nsref { /* one active namespace as a controller sees it */
 	bool read_only, removing, write_cache;
 	uint32_t inflight; /* requests on it; removal waits for 0 */
 	uint32_t caps;	   /* BDEV_CAP_* */
+	uint32_t flush_seen; /* our mark of failed flushes: bdev_flush_seq() */
 	uint64_t read_cmds, write_cmds, read_units,
 		write_units; /* SMART; units of 512 bytes */
 	struct bdev_info bdev;
@@ -174,9 +181,9 @@ struct nvme_group {
 	struct nvme_core *core;
 	struct ioas_view *view;
 	struct ioas_ctx *ioas;
-	uint32_t inflight; /* requests, all queues */
-	uint32_t quota;	   /* most requests on I/O queues at once */
+	uint32_t quota; /* most requests on I/O queues at once */
 	uint32_t io_inflight;
+	uint32_t admin_quota, admin_inflight;
 	uint32_t seq;	  /* counts mapped data pointers */
 	uint32_t max_len; /* bytes of one command */
 	uint32_t budget;  /* commands of one queue and round */
@@ -326,13 +333,11 @@ enum { SHUT_NONE, SHUT_WAIT, SHUT_FLUSH, SHUT_DONE };
 nvme_status_t nvme_status_of(int err, uint8_t bdev_op);
 
 /* req.c. A handler returns a status, or NVME_PENDING and later calls req_complete. */
-struct nvme_req *
-req_get(struct nvme_sq
-		*sq); /* NULL: pool or quota exhausted; leave it in the SQ */
-void req_start(struct nvme_req *req); /* dispatch by queue: admin.c or io.c */
+/* inline.h has req_start(), req_free() and req_finish(), the inlined req_complete(). */
 void req_complete(struct nvme_req *req, nvme_status_t status);
-void
-req_free(struct nvme_req *req); /* posted or forgotten; cq.c and teardown.c */
+/* It failed, unmaps wait for it, or the CQ is held. */
+void req_finish_slow(struct nvme_req *req, nvme_status_t status);
+void req_free_slow(struct nvme_req *req); /* REQ_SLOW was set */
 void req_slow(struct nvme_req *req); /* before a field behind io is used */
 void
 req_drop(struct nvme_req *req); /* end without a completion entry (drain) */
@@ -367,8 +372,7 @@ void pool_init(struct nvme_pool *p, uint32_t obj_len);
 void pool_fini(struct nvme_pool *p);
 /* Promise @n more (or, negative, fewer) objects; -ENOMEM. */
 int pool_pledge(struct nvme_pool *p, const struct reactor *r, int64_t n);
-void *pool_get(struct nvme_pool *p);
-void pool_put(struct nvme_pool *p, void *obj);
+void *pool_fresh(struct nvme_pool *p); /* zeroed; NULL: none is left */
 
 /*
  * prp.c, sgl.c: data pointer -> req->iov, req->iovcnt. On error *@bad is the address that could not be used, if that
@@ -423,7 +427,6 @@ nvme_status_t sq_delete(struct nvme_ctrl *ctrl, uint16_t sqid,
 			struct nvme_req *req);
 nvme_status_t cq_delete(struct nvme_ctrl *ctrl, uint16_t cqid);
 int sq_fetch(struct nvme_sq *sq, unsigned budget);
-void cq_post(struct nvme_cq *cq, struct nvme_req *req);
 void cq_hold(struct nvme_cq *cq,
 	     struct nvme_req *req); /* instead of cq_post, while cq->hold */
 uint32_t cq_room(struct nvme_cq *cq);
@@ -506,7 +509,7 @@ void dbbuf_arm(struct nvme_ctrl *ctrl, bool sleeping); /* event indexes */
 void dbbuf_progress(struct nvme_sq *sq);
 /* poll.c */
 struct nvme_core *core_of(const struct reactor *r);
-void cq_mark(struct nvme_cq *cq);
+void cq_owe(struct nvme_cq *cq); /* its vector is due at the end of the round */
 /* ns.c: the namespace of @nsid for a command; NULL: not active. */
 struct nvme_nsref *ctrl_ns(struct nvme_ctrl *ctrl, uint32_t nsid);
 /* A change of the table, on its way to one controller; goes back as the acknowledgement. */
@@ -584,5 +587,7 @@ void aer_reset(
 void aer_ns_changed(
 	struct nvme_ctrl *ctrl,
 	uint32_t nsid); /* namespace came, went, or changed size: log 04 and event */
+
+#include "inline.h"
 
 #endif

@@ -32,33 +32,60 @@ io_done(struct bdev_io *io)
 {
 	struct nvme_req *req = container_of(io, struct nvme_req, io);
 
-	req_complete(req, io_result(req, io->err, io->op));
+	nvme_status_t st = NVME_OK;
+
+	if (unlikely(io->err || (io->op == BDEV_WRITE &&
+				 ioas_faulted(req->sq->group->ioas))))
+		st = io_result(req, io->err, io->op);
+	req_finish(req, st);
+}
+
+/* Asked by who copied out of the client's memory; any thread. */
+static bool
+req_faulted(const struct bdev_io *io)
+{
+	const struct nvme_req *req = container_of(io, struct nvme_req, io);
+
+	return ioas_faulted(req->sq->group->ioas);
 }
 
 /* @done of the bdev_io is io_done(), unless the handler set another before. */
-nvme_status_t
-io_submit_req(struct nvme_req *req, uint8_t op, uint8_t flags, uint64_t off,
-	      uint64_t len)
+static inline nvme_status_t
+submit(struct nvme_req *req, uint8_t op, uint8_t flags, uint64_t off,
+       uint64_t len)
 {
 	struct bdev_io *io = &req->io;
+	struct nvme_nsref *ns = req->ns;
+	struct iovec *iov = req->iov;
+	uint16_t cnt = req->iovcnt;
 
-	io->ch = req->ns->ch;
+	io->ch = ns->ch;
 	io->op = op;
 	io->flags = flags;
-	io->err = 0;
+	io->iovcnt = cnt;
 	io->off = off;
 	io->len = len;
-	io->iov = req->iov;
-	io->iovcnt = req->iovcnt;
+	io->iov = iov;
+	if (op == BDEV_WRITE)
+		io->faulted = req_faulted;
+	if (op == BDEV_FLUSH || flags & BDEV_IO_FUA)
+		io->flush_seen = &ns->flush_seen;
 	bdev_submit(io);
 	return NVME_PENDING;
 }
 
 nvme_status_t
-io_range(struct nvme_req *req, uint64_t *off, uint32_t *len)
+io_submit_req(struct nvme_req *req, uint8_t op, uint8_t flags, uint64_t off,
+	      uint64_t len)
+{
+	return submit(req, op, flags, off, len);
+}
+
+static inline nvme_status_t
+range(const struct nvme_req *req, uint64_t *off, uint32_t *len)
 {
 	const struct nvme_sqe *sqe = &req->sqe;
-	struct nvme_nsref *ns = req->ns;
+	const struct nvme_nsref *ns = req->ns;
 	uint64_t slba = sqe->cdw10 | (uint64_t)sqe->cdw11 << 32;
 	uint64_t nlb = (sqe->cdw12 & 0xffff) + 1;
 
@@ -71,23 +98,32 @@ io_range(struct nvme_req *req, uint64_t *off, uint32_t *len)
 	return NVME_OK;
 }
 
+nvme_status_t
+io_range(struct nvme_req *req, uint64_t *off, uint32_t *len)
+{
+	return range(req, off, len);
+}
+
 static nvme_status_t
 io_read(struct nvme_req *req)
 {
+	struct nvme_nsref *ns = req->ns;
 	nvme_status_t st;
 	uint64_t off;
 	uint32_t len;
 
-	st = io_range(req, &off, &len);
+	st = range(req, &off, &len);
 	if (unlikely(st))
 		return st;
-	st = req_map(req, len, IOAS_WRITE);
-	if (unlikely(st))
-		return st;
-	req->ns->read_cmds++;
-	req->ns->read_units += len >> 9;
+	if (unlikely(!req_map_page(req, len, IOAS_WRITE))) {
+		st = req_map(req, len, IOAS_WRITE);
+		if (st)
+			return st;
+	}
+	ns->read_cmds++;
+	ns->read_units += len >> 9;
 	req->io.done = io_done;
-	return io_submit_req(req, BDEV_READ, 0, off, len);
+	return submit(req, BDEV_READ, 0, off, len);
 }
 
 /* FUA (CDW12 bit 30), or the write cache is off (Feature 06). */
@@ -109,16 +145,18 @@ io_write(struct nvme_req *req)
 	uint64_t off;
 	uint32_t len;
 
-	st = io_range(req, &off, &len);
+	st = range(req, &off, &len);
 	if (unlikely(st))
 		return st;
-	st = req_map(req, len, IOAS_READ);
-	if (unlikely(st))
-		return st;
+	if (unlikely(!req_map_page(req, len, IOAS_READ))) {
+		st = req_map(req, len, IOAS_READ);
+		if (st)
+			return st;
+	}
 	req->ns->write_cmds++;
 	req->ns->write_units += len >> 9;
 	req->io.done = io_done;
-	return io_submit_req(req, BDEV_WRITE, io_fua(req), off, len);
+	return submit(req, BDEV_WRITE, io_fua(req), off, len);
 }
 
 /* DEAC (CDW12 bit 25): may be deallocated. */

@@ -158,7 +158,7 @@ ctrl_unmap(struct ioas_listener *l, const struct ioas_extent *e,
 
 	unmap_rings(ctrl, e);
 	dbbuf_unmap(ctrl, e->iova, e->len);
-	if (!(e->prot & IOAS_NOHOST) && ctrl->group.inflight)
+	if (!(e->prot & IOAS_NOHOST) && (ctrl->group.io_inflight || ctrl->group.admin_inflight))
 		n = unmap_scan(ctrl, host, e->len);
 	if (!n) {
 		ioas_unmap_ack(u);

@@ -73,25 +73,13 @@ pool_pledge(struct nvme_pool *p, const struct reactor *r, int64_t n)
 }
 
 void *
-pool_get(struct nvme_pool *p)
+pool_fresh(struct nvme_pool *p)
 {
-	void *obj = p->free;
+	void *obj = p->fresh;
 
-	if (likely(obj != NULL)) {
-		p->free = *(void **)obj;
-		return obj;
-	}
 	if (!p->nfresh)
 		return NULL;
-	obj = p->fresh;
 	p->fresh += p->obj_len;
 	p->nfresh--;
 	return obj;
-}
-
-void
-pool_put(struct nvme_pool *p, void *obj)
-{
-	*(void **)obj = p->free;
-	p->free = obj;
 }

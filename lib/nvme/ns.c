@@ -42,6 +42,7 @@ nsref_add(struct nvme_ctrl *ctrl, const struct nvme_ns_info *info,
 	ns->bdev = info->bdev;
 	ns->cfg = info->cfg;
 	ns->desc = desc;
+	ns->flush_seen = bdev_flush_seq(desc);
 	ctrl->group.ns[ns->nsid - 1] = ns;
 	return 0;
 }

@@ -82,15 +82,9 @@ coalescing(const struct nvme_cq *cq)
 	       !(f->vector_config[cq->iv] & 1u << 16);
 }
 
-/* The queue has a new entry: its vector is due at the end of the round. */
 void
-cq_mark(struct nvme_cq *cq)
+cq_owe(struct nvme_cq *cq)
 {
-	if (!cq->ien)
-		return;
-	cq->unsignalled++;
-	if (cq->irq_pending)
-		return;
 	cq->irq_pending = true;
 	list_push_back(&cq->group->core->dirty, &cq->dirty);
 	if (unlikely(coalescing(cq))) {
@@ -285,8 +279,11 @@ void
 nvme_core_get_stats(const struct reactor *r, struct nvme_core_stats *out)
 {
 	const struct nvme_core *core = cores[reactor_index(r)];
+	const struct nvme_group *g;
 
 	*out = core ? core->stats : (struct nvme_core_stats){ 0 };
-	if (core)
-		out->pending_io = bdev_inflight();
+	if (!core)
+		return;
+	list_for_each(g, &core->groups, node)
+		out->pending_io += g->io_inflight;
 }

@@ -20,36 +20,7 @@ req_slow(struct nvme_req *req)
 	list_init(&req->wait);
 }
 
-struct nvme_req *
-req_get(struct nvme_sq *sq)
-{
-	struct nvme_group *g = sq->group;
-	struct nvme_req *req;
-
-	if (sq->sqid ? unlikely(g->io_inflight >= g->quota)
-		     : sq->inflight_n >= ADMIN_INFLIGHT)
-		return NULL;
-	req = pool_get(&g->core->reqs);
-	if (unlikely(!req))
-		return NULL;
-	req->sq = sq;
-	req->ns = NULL;
-	req->iov = req->inline_iov;
-	req->iovcnt = 0;
-	req->flags = 0;
-	req->unmaps = 0;
-	req->dw0 = req->dw1 = 0;
-	list_push_back(&sq->inflight, &req->node);
-	sq->inflight_n++;
-	g->inflight++;
-	if (sq->sqid)
-		g->io_inflight++;
-	else
-		req_slow(req);
-	return req;
-}
-
-static void
+void
 req_free_slow(struct nvme_req *req)
 {
 	struct nvme_group *g = req->sq->group;
@@ -62,6 +33,8 @@ req_free_slow(struct nvme_req *req)
 	req->done_len = 0;
 	req->abort = NULL;
 	req->deadline = 0;
+	req->dw = 0;
+	req->flags = 0;
 	list_remove(&req->wait);
 	if (req->iov != req->inline_iov) {
 		pool_put(&g->core->iovs, req->iov);
@@ -69,40 +42,6 @@ req_free_slow(struct nvme_req *req)
 	}
 	if (!list_empty(&g->ctrl->buf_waits))
 		ctrl_work(g->ctrl);
-}
-
-void
-req_free(struct nvme_req *req)
-{
-	struct nvme_sq *sq = req->sq;
-	struct nvme_group *g = sq->group;
-
-	list_remove(&req->node);
-	sq->inflight_n--;
-	g->inflight--;
-	g->io_inflight -= sq->sqid != 0;
-	if (unlikely(req->flags & REQ_SLOW))
-		req_free_slow(req);
-	if (unlikely(sq->stop) && !sq->inflight_n)
-		ctrl_work(g->ctrl);
-	pool_put(&g->core->reqs, req);
-}
-
-/* Run it, or run it again. */
-void
-req_start(struct nvme_req *req)
-{
-	nvme_status_t st;
-
-	if (req->sq->sqid)
-		st = io_start(req);
-	else if (req->sqe.flags &
-		 0xc3) /* fused; SGLs: not on PCIe (NVMe 2.0 §5) */
-		st = NVME_DNR(NVME_SC_INVALID_FIELD);
-	else
-		st = admin_start(req);
-	if (st != NVME_PENDING)
-		req_complete(req, st);
 }
 
 static void
@@ -118,11 +57,10 @@ req_end(struct nvme_req *req)
 }
 
 void
-req_complete(struct nvme_req *req, nvme_status_t status)
+req_finish_slow(struct nvme_req *req, nvme_status_t status)
 {
 	struct nvme_cq *cq = req->sq->cq;
 
-	req->status = status;
 	if (unlikely(status) && !(req->flags & REQ_NO_LOG))
 		log_page_error(req->sq->group->ctrl, req, status);
 	req_end(req);
@@ -132,6 +70,12 @@ req_complete(struct nvme_req *req, nvme_status_t status)
 	}
 	cq_post(cq, req);
 	req_free(req);
+}
+
+void
+req_complete(struct nvme_req *req, nvme_status_t status)
+{
+	req_finish(req, status);
 }
 
 void

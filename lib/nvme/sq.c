@@ -13,6 +13,21 @@ sq_entry(const struct nvme_sq *sq, uint32_t i)
 	return (char *)sq->page[i / 64] + i % 64 * sizeof(struct nvme_sqe);
 }
 
+/*
+ * Requests that it may still have. Never more than a full queue of them, though
+ * its slots are free again once fetched: so the depths of the queues that exist
+ * bound what a controller holds.
+ */
+static uint32_t
+sq_room(const struct nvme_sq *sq)
+{
+	uint32_t used = *sq->used, limit = *sq->limit;
+	uint32_t group = used < limit ? limit - used : 0;
+	uint32_t own = sq->depth - 1 - sq->inflight_n;
+
+	return MIN(group, own);
+}
+
 /* A client cut its memory off: what was copied may be made-up zeros. */
 static int
 sq_forget(struct nvme_sq *sq, struct nvme_req **batch, unsigned n)
@@ -45,6 +60,8 @@ sq_fetch(struct nvme_sq *sq, unsigned budget)
 		return -EPROTO;
 	sq->tail = tail;
 	budget = MIN(budget, FETCH_MAX);
+	room = sq_room(sq);
+	budget = MIN(budget, room);
 	room = cq_room(cq);
 	if (room < budget) {
 		cq_check_head(cq);
@@ -61,7 +78,7 @@ sq_fetch(struct nvme_sq *sq, unsigned budget)
 		batch[n++] = req;
 	}
 	sq->head = head;
-	cq->busy += n;
+	sq_promise(sq, n);
 	if (unlikely(ioas_faulted(sq->group->ioas)))
 		return sq_forget(sq, batch, n);
 	for (unsigned i = 0; i < n; i++) {
@@ -91,9 +108,7 @@ sq_pending(struct nvme_sq *sq)
 		if (cq_room(sq->cq) == 0)
 			return false; /* the head's doorbell will be seen then */
 	}
-	if (sq->sqid)
-		return sq->group->io_inflight < sq->group->quota;
-	return sq->inflight_n < ADMIN_INFLIGHT;
+	return sq_room(sq) > 0;
 }
 
 static void
@@ -163,6 +178,8 @@ sq_create(struct nvme_ctrl *ctrl, uint16_t sqid, uint16_t cqid, iova_t iova,
 	sq->page = sq->ring.page;
 	list_init(&sq->node);
 	list_init(&sq->inflight);
+	sq->used = sqid ? &g->io_inflight : &g->admin_inflight;
+	sq->limit = sqid ? &g->quota : &g->admin_quota;
 	sq->reg_db = &ctrl->db[2 * sqid];
 	guest_store32(sq->reg_db, 0);
 	ctrl->sqs[sqid] = sq;

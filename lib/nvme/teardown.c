@@ -22,6 +22,7 @@ abort_held(struct nvme_sq *sq)
 	struct nvme_req *req, *tmp;
 
 	list_for_each_safe(req, tmp, &sq->inflight, node) {
+		req_slow(req);
 		req->flags |= REQ_NO_LOG;
 		if (req->abort)
 			req->abort(req);
@@ -143,6 +144,7 @@ flush_next(struct nvme_ctrl *ctrl)
 		ctrl->flushing = true;
 		*io = (struct bdev_io){ .done = flush_done,
 					.ch = ns->ch,
+					.flush_seen = &ns->flush_seen,
 					.op = BDEV_FLUSH };
 		bdev_submit(io);
 		return true;
@@ -208,7 +210,7 @@ ctrl_drain_step(struct nvme_ctrl *ctrl)
 		shutdown_step(ctrl);
 		return false;
 	}
-	if (ctrl->group.inflight || ctrl->flushing || ctrl->ended)
+	if (ctrl->group.io_inflight || ctrl->group.admin_inflight || ctrl->flushing || ctrl->ended)
 		return false;
 	reset_state(ctrl, why);
 	if (why & DRAIN_DESTROY) {

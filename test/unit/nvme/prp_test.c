@@ -225,7 +225,7 @@ test_cases(void **state)
 				 st, req->iovcnt, (unsigned long)sum);
 		if (st == XFER)
 			assert_int_not_equal(bad.len, 0);
-		sq->cq->busy++;
+		sq_promise(sq, 1);
 		req_drop(req);
 	}
 }
@@ -247,7 +247,7 @@ test_longest(void **state)
 			 0);
 	assert_int_equal(req->iovcnt, 257);
 	assert_int_equal(g->ctrl->group.iov_used, 1);
-	req->sq->cq->busy++;
+	sq_promise(req->sq, 1);
 	req_drop(req);
 	assert_int_equal(g->ctrl->group.iov_used, 0);
 }
