@@ -7,6 +7,7 @@
 #ifndef BELFRY_UTIL_H
 #define BELFRY_UTIL_H
 
+#include <setjmp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -58,6 +59,12 @@ ilog2(uint64_t v)
 
 /* Nanoseconds of CLOCK_MONOTONIC; a vDSO call, not for the data path. */
 uint64_t util_now_ns(void);
+
+/*
+ * Where a thread goes on when client memory that it copies from vanishes (SIGBUS, lib/ioas); NULL: it reads zeros, and is to ask
+ * afterwards. Set around a copy that holds no lock and leaves nothing half done.
+ */
+extern __thread sigjmp_buf *util_fault_escape;
 
 /* Copy @src into a fixed field of @len bytes, padded with spaces, unterminated. */
 void util_pad_ascii(char *dst, size_t len, const char *src);

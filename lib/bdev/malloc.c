@@ -91,6 +91,26 @@ clear_submit(struct malloc_bdev *m, struct bdev_io *io)
 	work_submit(WORK_IO, &r->work);
 }
 
+/*
+ * A client may truncate its file in the middle of the copy. Then the copy is left: a check afterwards would be too late to keep
+ * zeros that were put there instead from the disk.
+ */
+static int
+copy_out(struct bdev_cursor *cur, char *to, const struct bdev_io *io)
+{
+	sigjmp_buf escape;
+	volatile int err = -EFAULT;
+
+	if (!sigsetjmp(escape, 0)) {
+		util_fault_escape = &escape;
+		err = bdev_copy_out(cur, to, io->len) == io->len ? 0 : -EINVAL;
+	}
+	util_fault_escape = NULL;
+	if (unlikely(io->faulted && io->faulted(io)))
+		err = -EFAULT;
+	return err;
+}
+
 static void
 malloc_submit(struct bdev_ch *ch, struct bdev_io *io)
 {
@@ -104,14 +124,7 @@ malloc_submit(struct bdev_ch *ch, struct bdev_io *io)
 			err = -EINVAL;
 		break;
 	case BDEV_WRITE:
-		if (bdev_copy_out(&cur, m->mem + io->off, io->len) != io->len)
-			err = -EINVAL;
-		/*
-		 * Too late to keep made-up zeros out, but they are the writer's
-		 * own blocks, and the write was never acknowledged.
-		 */
-		if (unlikely(io->faulted && io->faulted(io)))
-			err = -EFAULT;
+		err = copy_out(&cur, m->mem + io->off, io);
 		break;
 	case BDEV_FLUSH:
 		break;

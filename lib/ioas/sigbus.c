@@ -116,6 +116,7 @@ region_around(const struct fault_arena *fa, uint64_t addr, uint64_t *at,
 static bool
 fault_handle(uint64_t addr)
 {
+	sigjmp_buf *escape = util_fault_escape;
 	struct fault_arena *fa = __atomic_load_n(&arenas, __ATOMIC_ACQUIRE);
 	uint64_t base, at, len;
 	void *p;
@@ -131,6 +132,11 @@ fault_handle(uint64_t addr)
 	region_around(fa, addr, &at, &len);
 	/* The mark comes first: who sees the zeros sees it too. */
 	fault_arena_mark(fa);
+	/* Who can do without the rest shall not see zeros, nor shall others at the same time. */
+	if (escape) {
+		util_fault_escape = NULL;
+		siglongjmp(*escape, 1);
+	}
 	p = mmap((void *)(uintptr_t)at, len, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
 		 0);
@@ -165,7 +171,9 @@ static void
 sigbus_install(void)
 {
 	struct sigaction sa = { .sa_sigaction = on_sigbus,
-				.sa_flags = SA_SIGINFO | SA_ONSTACK };
+				/* NODEFER: siglongjmp leaves no mask behind */
+				.sa_flags = SA_SIGINFO | SA_ONSTACK |
+					    SA_NODEFER };
 
 	sigemptyset(&sa.sa_mask);
 	init_result = sigaction(SIGBUS, &sa, &before) ? -errno : 0;

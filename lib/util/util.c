@@ -9,6 +9,8 @@
 
 #include "belfry/util.h"
 
+__thread sigjmp_buf *util_fault_escape;
+
 uint64_t
 util_now_ns(void)
 {
