@@ -346,7 +346,7 @@ test_counters(void **state)
 	assert_int_equal(after.io_queues, 1);
 	assert_int_equal(after.ctrls, 1);
 	assert_int_equal(ns->inflight, 0);
-	assert_int_equal(g->ctrl->group.inflight, 0);
+	assert_int_equal(g->ctrl->group.io_inflight, 0);
 }
 
 int

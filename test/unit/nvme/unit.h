@@ -4,6 +4,7 @@
 #define UNIT_NVME_H
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,6 +26,8 @@ int world_setup(void **state);
 int world_setup_trapped(void **state);	/* doorbells trapped, shadow offered */
 int world_setup_disabled(void **state); /* nothing enabled; NSSR */
 int world_teardown(void **state);
+
+extern struct sigaction sigbus;
 
 int prp_tests(void);
 int sgl_tests(void);

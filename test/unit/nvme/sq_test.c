@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Submission queues: fetching, limits, fairness, deletion, shadow doorbells. */
+#include "unit.h"
+
+#define CMD_SC(sc) (1 << 8 | (sc))
+
+static const struct nvme_sqe flush = { .opcode = 0, .nsid = 1 };
+
+static void
+test_laps(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	struct nvme_cqe cqe;
+
+	assert_int_equal(guest_create_q(g, 2, 2, true), 0); /* the smallest */
+	assert_int_equal(guest_create_q(g, 3, 1024, true), 0);
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(guest_cmd(g, 2, flush, &cqe), 0);
+	for (unsigned lap = 0; lap < 4; lap++) {
+		uint16_t first = g->cid;
+
+		for (unsigned i = 0; i < 1000; i++)
+			guest_put(g, 3, flush);
+		guest_ring(g, 3);
+		for (unsigned i = 0; i < 1000; i++) {
+			assert_true(guest_wait(g, 3, &cqe));
+			assert_int_equal(cqe.cid, (uint16_t)(first + i));
+			assert_int_equal(cqe.sqid, 3);
+		}
+		assert_int_equal(g->q[3].sq_head, g->q[3].tail);
+	}
+}
+
+/* What is in flight is bounded by the CQ, whatever the SQ's depth. */
+static void
+test_cq_is_the_limit(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	struct nvme_sqe cq = { .opcode = 5,
+			       .prp1 = guest_alloc(g, 4096),
+			       .cdw10 = 7 << 16 | 2,
+			       .cdw11 = 1 };
+	struct nvme_sqe sq = { .opcode = 1,
+			       .prp1 = guest_alloc(g, 4096),
+			       .cdw10 = 63 << 16 | 2,
+			       .cdw11 = 1 | 2 << 16 };
+	iova_t buf = guest_alloc(g, 4096);
+	struct nvme_cqe cqe;
+
+	assert_int_equal(guest_cmd(g, 0, cq, NULL), 0);
+	assert_int_equal(guest_cmd(g, 0, sq, NULL), 0);
+	g->q[2] = (struct guest_q){ .qid = 2,
+				    .depth = 64,
+				    .sq = sq.prp1,
+				    .cq = cq.prp1,
+				    .phase = true };
+	fake_bdev_hold(w->disk, true);
+	for (unsigned i = 0; i < 60; i++)
+		guest_put(g, 2, guest_rw(g, 2, i, 1, buf, 512));
+	guest_ring(g, 2);
+	guest_step(g, 50);
+	assert_int_equal(fake_bdev_held(w->disk), 7);
+	fake_bdev_hold(w->disk, false);
+	fake_bdev_release(w->disk, 100, 0);
+	guest_step(g, 50);
+	/* seven are posted, and not one more until the head moves */
+	assert_int_equal(fake_bdev_count(w->disk, BDEV_READ), 7);
+	g->q[2].depth = 8; /* the CQ's, for taking */
+	for (unsigned i = 0; i < 60; i++) {
+		assert_true(guest_wait(g, 2, &cqe));
+		assert_int_equal(cqe.status >> 1, 0);
+	}
+	assert_int_equal(fake_bdev_count(w->disk, BDEV_READ), 60);
+}
+
+/* A doorbell out of range stops only its queue, until it is right again. */
+static void
+test_bad_tail(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	static const uint32_t bad[] = { 64, 65, 0x10000, 0xffffffff };
+	struct nvme_cqe cqe;
+
+	assert_int_equal(guest_create_q(g, 2, 64, true), 0);
+	guest_put(g, 2, flush);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		g->db[4] = bad[i];
+		guest_step(g, 20);
+		assert_false(guest_take(g, 2, &cqe));
+		assert_int_equal(guest_cmd(g, 1, flush, NULL), 0);
+	}
+	assert_int_equal(guest_rd(g, NVME_REG_CSTS), 1);
+	guest_ring(g, 2);
+	assert_true(guest_wait(g, 2, &cqe));
+}
+
+static void
+test_delete(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	struct nvme_sqe del = { .opcode = 0, .cdw10 = 1 };
+	struct nvme_sqe delcq = { .opcode = 4, .cdw10 = 1 };
+	iova_t buf = guest_alloc(g, 4096);
+	struct nvme_cqe cqe;
+
+	fake_bdev_hold(w->disk, true);
+	for (unsigned i = 0; i < 5; i++)
+		guest_submit(g, 1, guest_rw(g, 2, i, 1, buf, 512));
+	guest_step(g, 5);
+	guest_submit(g, 0, del);
+	guest_step(g, 20);
+	assert_false(guest_take(g, 0, &cqe)); /* it waits for them */
+	assert_int_equal(guest_cmd(g, 0, delcq, NULL), CMD_SC(0x0c));
+	assert_int_equal(guest_cmd(g, 0, del, NULL), CMD_SC(0x01));
+	guest_submit(g, 1, guest_rw(g, 2, 9, 1, buf, 512)); /* too late */
+	guest_step(g, 5);
+	fake_bdev_hold(w->disk, false);
+	fake_bdev_release(w->disk, 5, 0);
+	assert_true(guest_wait(g, 0, &cqe));
+	assert_int_equal(cqe.status >> 1, 0);
+	for (unsigned i = 0; i < 5; i++)
+		assert_true(guest_take(g, 1, &cqe));
+	assert_false(guest_take(g, 1, &cqe));
+	assert_null(g->ctrl->sqs[1]);
+	assert_int_equal(guest_cmd(g, 0, delcq, NULL), 0);
+	assert_int_equal(guest_cmd(g, 0, delcq, NULL), CMD_SC(0x01));
+	/* made anew it starts clean */
+	assert_int_equal(guest_create_q(g, 1, 64, true), 0);
+	assert_int_equal(guest_cmd(g, 1, flush, NULL), 0);
+	assert_int_equal(g->ctrl->group.quota, 63);
+}
+
+/* One busy queue does not keep another from being served. */
+static void
+test_fair(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	struct nvme_cqe cqe;
+
+	for (uint16_t q = 2; q <= 8; q++)
+		assert_int_equal(guest_create_q(g, q, 1024, false), 0);
+	for (uint16_t q = 2; q <= 8; q++) {
+		for (unsigned i = 0; i < 1000; i++)
+			guest_put(g, q, flush);
+		guest_ring(g, q);
+	}
+	guest_submit(g, 1, flush);
+	guest_step(g, 2);
+	assert_true(guest_take(g, 1, &cqe));
+	for (uint16_t q = 2; q <= 8; q++)
+		for (unsigned i = 0; i < 1000; i++)
+			assert_true(guest_wait(g, q, &cqe));
+}
+
+/* Queues without work cool down, and are found again. */
+static void
+test_cold(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	struct nvme_core *core = g->ctrl->group.core;
+
+	for (uint16_t q = 2; q <= 8; q++)
+		assert_int_equal(guest_create_q(g, q, 16, false), 0);
+	g->ctrl->group.core->round = 0;
+	guest_step(g, 10000);
+	assert_int_equal(core->nhot + core->ncold, 9);
+	assert_true(core->ncold > 0);
+	for (uint16_t q = 1; q <= 8; q++)
+		assert_int_equal(guest_cmd(g, q, flush, NULL), 0);
+	guest_step(g, 10000);
+	guest_disable(g);
+	assert_int_equal(core->nhot + core->ncold, 0);
+}
+
+/* ---- shadow doorbells ---- */
+
+static void
+test_shadow(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	iova_t page = guest_alloc(g, 4096), ei = guest_alloc(g, 4096);
+	struct nvme_sqe cfg = { .opcode = 0x7c, .prp1 = page, .prp2 = ei };
+	volatile uint32_t *db = guest_ptr(g, page);
+	struct nvme_sqe bad = cfg;
+	struct nvme_cqe cqe;
+
+	bad.prp1 = page + 8;
+	assert_int_equal(guest_cmd(g, 0, bad, NULL), 0x13);
+	bad.prp1 = GUEST_HOLE;
+	assert_int_equal(guest_cmd(g, 0, bad, NULL), 4);
+	assert_int_equal(guest_cmd(g, 1, flush, NULL), 0);
+	assert_int_equal(guest_cmd(g, 0, cfg, NULL), 0);
+	assert_int_equal(db[2], 1); /* carried over from the register */
+	/* no register is written any more */
+	for (unsigned i = 0; i < 200; i++) {
+		guest_put(g, 1, flush);
+		db[2] = g->q[1].tail;
+		while (!guest_take(g, 1, &cqe))
+			guest_step(g, 1);
+		db[3] = g->q[1].head;
+	}
+	/* the admin queue: its register, as Linux does */
+	assert_int_equal(
+		guest_cmd(g, 0, (struct nvme_sqe){ .opcode = 0xa, .cdw10 = 7 },
+			  NULL),
+		0);
+	/* or its entry */
+	guest_put(g, 0, (struct nvme_sqe){ .opcode = 0xa, .cdw10 = 7 });
+	db[0] = g->q[0].tail;
+	assert_true(guest_wait(g, 0, &cqe));
+	/* values out of range are not followed */
+	db[2] = 64;
+	guest_step(g, 10);
+	db[2] = 0xffffffff;
+	guest_step(g, 10);
+	assert_false(guest_take(g, 1, &cqe));
+	/* the page goes: what was seen last stands; registers, then it is back */
+	db[2] = g->q[1].tail;
+	guest_step(g, 2);
+	assert_int_equal(guest_unmap(g, GUEST_IOVA, g->opts.mem_len), 0);
+	guest_step(g, 10);
+	assert_null(g->ctrl->shadow);
+	assert_int_equal(guest_map(g, GUEST_IOVA, g->opts.mem_len, 0, 3), 0);
+	guest_step(g, 10);
+	assert_false(guest_take(g, 1, &cqe));
+	guest_put(g, 1, flush);
+	db[2] = g->q[1].tail;
+	assert_true(guest_wait(g, 1, &cqe));
+	db[3] = g->q[1].head;
+	/* forgotten at a reset */
+	guest_disable(g);
+	assert_false(g->ctrl->shadow_on);
+	assert_int_equal(guest_enable(g, 32), 1);
+	assert_int_equal(guest_create_q(g, 1, 16, true), 0);
+	assert_int_equal(guest_cmd(g, 1, flush, NULL), 0);
+}
+
+static void
+test_shadow_refused(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	iova_t page = guest_alloc(g, 8192);
+	struct nvme_sqe cfg = { .opcode = 0x7c,
+				.prp1 = page,
+				.prp2 = page + 4096 };
+
+	assert_int_equal(guest_cmd(g, 0, cfg, NULL), 1);
+}
+
+int
+sq_tests(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_laps, world_setup,
+						world_teardown),
+		cmocka_unit_test_setup_teardown(test_cq_is_the_limit,
+						world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_bad_tail, world_setup,
+						world_teardown),
+		cmocka_unit_test_setup_teardown(test_delete, world_setup,
+						world_teardown),
+		cmocka_unit_test_setup_teardown(test_fair, world_setup,
+						world_teardown),
+		cmocka_unit_test_setup_teardown(test_cold, world_setup,
+						world_teardown),
+		cmocka_unit_test_setup_teardown(
+			test_shadow, world_setup_trapped, world_teardown),
+		cmocka_unit_test_setup_teardown(test_shadow_refused,
+						world_setup, world_teardown),
+	};
+
+	return cmocka_run_group_tests_name("sq", tests, NULL, NULL);
+}
