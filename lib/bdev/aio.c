@@ -25,11 +25,13 @@ static const uuid_t path_space = { 0x3b, 0x1c, 0x6e, 0x52, 0x0d, 0x7f,
 static int
 aio_ch_init(struct bdev_ch *ch)
 {
-	struct aio_engine **eng = bdev_ch_priv(ch);
+	struct aio_ch *a = bdev_ch_priv(ch);
 	int err;
 
-	*eng = aio_engine_get(&err);
-	return *eng ? 0 : err;
+	list_init(&a->waiting);
+	list_init(&a->node);
+	a->eng = aio_engine_get(&err);
+	return a->eng ? 0 : err;
 }
 
 static void
@@ -48,7 +50,7 @@ static const struct bdev_ops aio_ops = {
 	.module = "aio",
 	.product = "AIO disk",
 	.submit = aio_submit,
-	.ch_len = sizeof(struct aio_engine *),
+	.ch_len = sizeof(struct aio_ch),
 	.ch_init = aio_ch_init,
 	.free = aio_free,
 	.slow_free = true, /* close may write back */

@@ -43,7 +43,6 @@ struct aio_req {
 		struct iocb cb;
 		struct work work;
 	};
-	struct aio_engine *eng;
 	char *bounce;
 	uint64_t done_len; /* bytes that are through */
 	int result;
@@ -114,11 +113,25 @@ struct aio_engine {
 	bool armed;	  /* the reactor may be asleep */
 	bool slow;	  /* completions take longer than it spins */
 	bool adaptive;
-	struct list waiting; /* I/Os beyond the depth */
+	struct list waiting; /* channels with I/Os for which there is no room */
 	struct bounce_pool bounce;
 	struct bdev_reactor *br;
 	struct reactor_fd efd;
 };
+
+/* A disk's part of it; what bdev_ch_priv() is. */
+struct aio_ch {
+	struct aio_engine *eng;
+	unsigned used;	     /* I/Os queued and with the kernel */
+	struct list waiting; /* I/Os beyond what one disk may have there */
+	struct list node;    /* eng->waiting */
+};
+
+static inline struct aio_ch *
+aio_ch_of(const struct bdev_io *io)
+{
+	return bdev_ch_priv(io->ch);
+}
 
 /* The reactor's, made on first use and kept. NULL and *err. */
 struct aio_engine *aio_engine_get(int *err);

@@ -111,6 +111,9 @@ transfer_rest(struct bdev_io *io)
 	struct iovec iov[IOV_MAX];
 	int cnt, err;
 
+	/* The client may have truncated its memory since. */
+	if (io->op == BDEV_WRITE && io->faulted && io->faulted(io))
+		return -EFAULT;
 	if (r->misaligned && !r->bounce)
 		return transfer_chunks(io);
 	if (io->iovcnt > IOV_MAX)

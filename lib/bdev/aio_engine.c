@@ -40,33 +40,76 @@ struct aio_ring {
 	struct io_event events[];
 };
 
-/* Not yet with the kernel, and with it, there is room for depth of them. */
+/*
+ * May one more of @ch go to the kernel? A disk may have as many there as are
+ * still free, not all of them: so however many disks hang, another one finds room.
+ */
+static bool
+has_room(const struct aio_engine *eng, const struct aio_ch *ch)
+{
+	return ch->used + eng->queued + eng->inflight < eng->depth;
+}
+
+static void
+queue(struct aio_engine *eng, struct aio_ch *ch, struct bdev_io *io)
+{
+	ch->used++;
+	eng->queue[eng->queued++] = &aio_req_of(io)->cb;
+}
+
 void
 aio_enqueue(struct aio_engine *eng, struct bdev_io *io)
 {
 	struct aio_req *r = aio_req_of(io);
+	struct aio_ch *ch = aio_ch_of(io);
 
-	r->eng = eng;
 	r->armed = eng->armed || eng->slow;
 	if (r->armed)
 		io_set_eventfd(&r->cb, eng->efd.fd);
 	r->cb.data = io;
-	if (unlikely(eng->queued + eng->inflight >= eng->depth))
-		list_push_back(&eng->waiting, &io->node);
-	else
-		eng->queue[eng->queued++] = &r->cb;
+	if (likely(has_room(eng, ch) && list_empty(&ch->waiting))) {
+		queue(eng, ch, io);
+		return;
+	}
+	list_push_back(&ch->waiting, &io->node);
+	if (list_empty(&ch->node))
+		list_push_back(&eng->waiting, &ch->node);
+}
+
+/* One of each disk that has some waiting and room, in turn; false: none went. */
+static bool
+refill_turn(struct aio_engine *eng)
+{
+	struct aio_ch *ch, *tmp;
+	bool any = false;
+
+	list_for_each_safe(ch, tmp, &eng->waiting, node) {
+		struct bdev_io *io =
+			list_first(&ch->waiting, struct bdev_io, node);
+
+		if (!has_room(eng, ch))
+			continue;
+		list_remove(&io->node);
+		queue(eng, ch, io);
+		any = true;
+		if (list_empty(&ch->waiting))
+			list_remove(&ch->node);
+	}
+	return any;
 }
 
 static void
 refill(struct aio_engine *eng)
 {
-	while (!list_empty(&eng->waiting) &&
-	       eng->queued + eng->inflight < eng->depth) {
-		struct bdev_io *io =
-			list_first(&eng->waiting, struct bdev_io, node);
+	while (refill_turn(eng))
+		;
+	/* Not always the same disks shall come first. */
+	if (!list_empty(&eng->waiting)) {
+		struct aio_ch *ch =
+			list_first(&eng->waiting, struct aio_ch, node);
 
-		list_remove(&io->node);
-		eng->queue[eng->queued++] = &aio_req_of(io)->cb;
+		list_remove(&ch->node);
+		list_push_back(&eng->waiting, &ch->node);
 	}
 }
 
@@ -80,37 +123,84 @@ shift_queue(struct aio_engine *eng, unsigned n)
 			eng->queued * sizeof(*eng->queue));
 }
 
+static bool
+is_made_up(const struct bdev_io *io)
+{
+	return io->op == BDEV_WRITE && io->faulted && io->faulted(io);
+}
+
+/*
+ * A client may have truncated its memory since the write was queued: what would
+ * be written are zeros that we put there. Until the kernel has it, it can be stopped.
+ */
+static void
+drop_made_up(struct aio_engine *eng)
+{
+	unsigned n = 0;
+	struct list bad;
+
+	list_init(&bad);
+	for (unsigned i = 0; i < eng->queued; i++) {
+		struct bdev_io *io = eng->queue[i]->data;
+
+		if (unlikely(is_made_up(io))) {
+			aio_ch_of(io)->used--;
+			list_push_back(&bad, &io->node);
+		} else {
+			eng->queue[n++] = eng->queue[i];
+		}
+	}
+	eng->queued = n;
+	while (!list_empty(&bad)) {
+		struct bdev_io *io = list_first(&bad, struct bdev_io, node);
+
+		list_remove(&io->node);
+		aio_result(io, -EFAULT);
+	}
+}
+
+static void
+sent(struct aio_engine *eng, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct bdev_io *io = eng->queue[i]->data;
+
+		eng->unarmed += !aio_req_of(io)->armed;
+	}
+	eng->inflight += n;
+	shift_queue(eng, n);
+}
+
 static int
 aio_kick(struct bdev_engine *e)
 {
 	struct aio_engine *eng = container_of(e, struct aio_engine, e);
-	int sent = 0;
+	int sum = 0;
 
 	if (unlikely(!list_empty(&eng->waiting)))
 		refill(eng);
 	while (eng->queued) {
-		int n = io_submit(eng->ctx, eng->queued, eng->queue);
+		int n;
 
+		drop_made_up(eng);
+		if (unlikely(!eng->queued))
+			break;
+		n = io_submit(eng->ctx, eng->queued, eng->queue);
 		if (n == -EAGAIN || n == -EINTR || n == 0)
 			break; /* kept: the next round tries again */
 		if (n > 0) {
-			for (int i = 0; i < n; i++) {
-				struct bdev_io *io = eng->queue[i]->data;
-
-				eng->unarmed += !aio_req_of(io)->armed;
-			}
-			eng->inflight += n;
-			sent += n;
-			shift_queue(eng, n);
+			sum += n;
+			sent(eng, (unsigned)n);
 		} else {
 			/* It is the first one that the kernel refused. */
 			struct bdev_io *io = eng->queue[0]->data;
 
+			aio_ch_of(io)->used--;
 			shift_queue(eng, 1);
 			aio_result(io, n);
 		}
 	}
-	return sent;
+	return sum;
 }
 
 static void
@@ -118,6 +208,7 @@ event(struct aio_engine *eng, struct bdev_io *io, int64_t res)
 {
 	eng->inflight--;
 	eng->unarmed -= !aio_req_of(io)->armed;
+	aio_ch_of(io)->used--;
 	aio_result(io, res);
 }
 

@@ -59,7 +59,6 @@ static void
 send_rw(struct aio_bdev *a, struct bdev_io *io)
 {
 	struct aio_req *r = aio_req_of(io);
-	struct aio_engine *eng = r->eng;
 	const struct iovec *iov = r->bounce ? &r->iov : io->iov;
 	int cnt = r->bounce ? 1 : io->iovcnt;
 
@@ -74,7 +73,7 @@ send_rw(struct aio_bdev *a, struct bdev_io *io)
 		io_prep_pwritev(&r->cb, a->fd, iov, cnt, (long long)io->off);
 	r->cb.aio_rw_flags = (use_nowait(a, io) ? RWF_NOWAIT : 0) |
 			     (io->flags & BDEV_IO_FUA ? RWF_DSYNC : 0);
-	aio_enqueue(eng, io);
+	aio_enqueue(aio_ch_of(io)->eng, io);
 }
 
 /* false: the writer's memory is gone; the buffer is still free. */
@@ -113,7 +112,7 @@ static void
 bounce(struct aio_bdev *a, struct bdev_io *io)
 {
 	struct aio_req *r = aio_req_of(io);
-	struct bounce_pool *pool = &r->eng->bounce;
+	struct bounce_pool *pool = &aio_ch_of(io)->eng->bounce;
 	char *buf;
 	int err;
 
@@ -149,7 +148,6 @@ aio_submit(struct bdev_ch *ch, struct bdev_io *io)
 	struct aio_bdev *a = aio_of(ch->bdev);
 	struct aio_req *r = aio_req_of(io);
 
-	r->eng = *(struct aio_engine **)bdev_ch_priv(ch);
 	r->bounce = NULL;
 	r->misaligned = false;
 	r->done_len = 0;
@@ -165,7 +163,7 @@ aio_submit(struct bdev_ch *ch, struct bdev_io *io)
 		if (load(&a->aio_fsync)) {
 			io_prep_fdsync(&r->cb, a->fd);
 			r->cb.aio_rw_flags = 0;
-			aio_enqueue(r->eng, io);
+			aio_enqueue(aio_ch_of(io)->eng, io);
 			return;
 		}
 		break;
@@ -187,7 +185,7 @@ finish(struct bdev_io *io, int err)
 	}
 	if (!err && io->op == BDEV_READ)
 		bdev_copy_in(&cur, buf, io->len);
-	pass_on(&r->eng->bounce, io->len, buf);
+	pass_on(&aio_ch_of(io)->eng->bounce, io->len, buf);
 	bdev_complete(io, err);
 }
 

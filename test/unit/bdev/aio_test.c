@@ -184,6 +184,77 @@ made_up_data_is_not_written(void **state)
 	free(back);
 }
 
+/* Queued before the client cut its memory off, not yet with the kernel. */
+static void
+queued_made_up_data_is_not_written(void **state)
+{
+	uint8_t buf[8192] __attribute__((aligned(4096))), back[8192];
+	struct unit_io u[2];
+	struct unit_dev d;
+	struct unit_ctl c;
+
+	memset(buf, 0x77, sizeof(buf));
+	assert_int_equal(unit_aio("a", unit_file("q", LEN), 512, &c), 0);
+	unit_open(&d, "a");
+	unit_io(&u[0], d.ch, BDEV_WRITE, 0, buf, 4096);
+	unit_io(&u[1], d.ch, BDEV_WRITE, 4096, buf + 4096, 4096);
+	u[0].io.faulted = is_gone;
+	for (unsigned i = 0; i < 2; i++)
+		bdev_submit(&u[i].io);
+	gone = true;
+	assert_int_equal(bdev_kick(), 1);
+	assert_int_equal(u[0].done, 1);
+	assert_int_equal(u[0].io.err, -EFAULT);
+	assert_int_equal(unit_wait(&u[1]), 0);
+	/* The same by way of a worker. */
+	aio_of(c.c.bdev)->direct = aio_of(c.c.bdev)->nowait_write = false;
+	assert_int_equal(unit_run(&u[0]), -EFAULT);
+	gone = false;
+	aio_of(c.c.bdev)->direct = true;
+	assert_int_equal(unit_rw(d.ch, BDEV_READ, 0, back, 8192), 0);
+	for (unsigned i = 0; i < 8192; i++)
+		assert_int_equal(back[i], i < 4096 ? 0 : 0x77);
+	unit_close(&d);
+}
+
+/* However many I/Os of other disks do not come back, there is room for one. */
+static void
+full_context_has_room_for_another_disk(void **state)
+{
+	enum { DISKS = 3, N = 500 };
+	static const char *const names[] = { "a", "b", "c" };
+	uint8_t buf[512] __attribute__((aligned(512)));
+	struct unit_io *u = calloc(DISKS * N, sizeof(*u));
+	struct unit_dev d[DISKS];
+	struct unit_ctl c;
+	unsigned depth, n = 0;
+
+	for (unsigned i = 0; i < DISKS; i++) {
+		assert_int_equal(unit_aio(names[i], unit_file(names[i], LEN),
+					  512, &c),
+				 0);
+		unit_open(&d[i], names[i]);
+	}
+	depth = bdev_reactor_self()->aio->depth;
+	bdev_reactor_self()->aio->depth = 64;
+	for (unsigned i = 0; i < DISKS; i++) {
+		unsigned sent;
+
+		for (unsigned j = 0; j < N; j++, n++) {
+			unit_io(&u[n], d[i].ch, BDEV_READ, 0, buf, 512);
+			bdev_submit(&u[n].io);
+		}
+		sent = (unsigned)bdev_kick();
+		assert_true(sent > 0 && sent <= 32);
+	}
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(unit_wait(&u[i]), 0);
+	bdev_reactor_self()->aio->depth = depth;
+	for (unsigned i = 0; i < DISKS; i++)
+		unit_close(&d[i]);
+	free(u);
+}
+
 /* More than the context takes at once. */
 static void
 deep_queues_wait(void **state)
@@ -424,6 +495,8 @@ aio_tests(void)
 		T(read_only_stays_so),
 		T(bad_memory_is_efault),
 		T(made_up_data_is_not_written),
+		T(queued_made_up_data_is_not_written),
+		T(full_context_has_room_for_another_disk),
 		T(deep_queues_wait),
 		T(buffered_reads_do_not_block),
 		T(truncated_file_is_an_error),
