@@ -100,9 +100,10 @@ struct nvme_ctrl_config {
 	void *arg;
 };
 /*
- * @done(arg, ctrl or NULL, err) later: the namespace table comes from the control reactor. The controller starts disabled.
+ * @done(arg, ctrl or NULL, err) later, never from inside: the namespace table comes from the control reactor. The controller starts
+ * disabled. 0; -ENOMEM: not even that much memory, @done is not called.
  */
-void nvme_ctrl_create(const struct nvme_ctrl_config *cfg, void (*done)(void *arg, struct nvme_ctrl *ctrl, int err), void *arg);
+int nvme_ctrl_create(const struct nvme_ctrl_config *cfg, void (*done)(void *arg, struct nvme_ctrl *ctrl, int err), void *arg);
 /* Stop fetching, wait for all I/O (a hung disk may keep it), free, then @done(arg). No host memory is touched afterwards. */
 void nvme_ctrl_destroy(struct nvme_ctrl *ctrl, void (*done)(void *arg), void *arg);
 

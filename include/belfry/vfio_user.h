@@ -43,7 +43,7 @@ struct vu_region {
 struct vu_device_ops {
 	/*
 	 * The client is accepted. @ioas and @irqs are the session's. Gives the device, or -errno for the VERSION reply.
-	 * -EINPROGRESS: vu_opened() follows (never from inside open) and VERSION is answered then; no other op is called before.
+	 * -EINPROGRESS: vu_opened() follows (or came from inside open) and VERSION is answered then; no other op is called before.
 	 * A client that leaves meanwhile: ops->close is called after vu_opened() with a device; never after an error.
 	 */
 	int (*open)(void *owner, struct vu_session *s, struct ioas_ctx *ioas, struct irq_set *irqs, void **dev);

@@ -75,7 +75,8 @@ attached(struct reactor_msg *m)
 
 	if (l->err) {
 		l->done(l->arg, NULL, l->err);
-		ctrl_free(ctrl);
+		if (ctrl)
+			ctrl_free(ctrl);
 		free(l);
 		return;
 	}
@@ -110,34 +111,33 @@ attach(struct reactor_msg *m)
 	reactor_send(l->home, &l->msg);
 }
 
-void
+int
 nvme_ctrl_create(const struct nvme_ctrl_config *cfg,
 		 void (*done)(void *arg, struct nvme_ctrl *ctrl, int err),
 		 void *arg)
 {
 	struct ctrl_link *l = calloc(1, sizeof(*l));
-	int err;
 
-	if (!l) {
-		done(arg, NULL, -ENOMEM);
-		return;
-	}
-	err = ctrl_alloc(cfg, &l->ctrl);
-	if (err) {
-		free(l);
-		done(arg, NULL, err);
-		return;
-	}
+	if (!l)
+		return -ENOMEM;
 	list_init(&l->node);
 	l->subsys = cfg->subsys;
 	l->home = cfg->home;
 	l->done = done;
 	l->arg = arg;
+	l->err = ctrl_alloc(cfg, &l->ctrl);
+	if (l->err) { /* not from inside: the caller is not ready for it */
+		l->ctrl = NULL;
+		l->msg.fn = attached;
+		reactor_send(reactor_self(), &l->msg);
+		return 0;
+	}
 	l->ctrl->link = l;
 	l->ctrl->subsys_nqn = cfg->subsys->cfg.nqn;
 	l->ctrl->nssr_enabled = cfg->subsys->cfg.enable_nssr;
 	l->msg.fn = attach;
 	reactor_send(control(), &l->msg);
+	return 0;
 }
 
 /* ---- detach ---- */

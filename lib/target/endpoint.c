@@ -130,6 +130,7 @@ device_open(void *owner, struct vu_session *s, struct ioas_ctx *ioas,
 		.intx_changed = device_intx,
 	};
 	struct device *d;
+	int err;
 
 	if (!__atomic_load_n(&ep->admit, __ATOMIC_ACQUIRE))
 		return -EACCES;
@@ -145,7 +146,12 @@ device_open(void *owner, struct vu_session *s, struct ioas_ctx *ioas,
 	memcpy(&cfg.sub_vendor, d->pci.config + PCI_SUBSYSTEM_VENDOR_ID, 2);
 	cfg.arg = d;
 	ep->device = d;
-	nvme_ctrl_create(&cfg, device_created, d);
+	err = nvme_ctrl_create(&cfg, device_created, d);
+	if (err) {
+		ep->device = NULL;
+		free(d);
+		return err;
+	}
 	return -EINPROGRESS;
 }
 

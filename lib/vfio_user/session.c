@@ -183,6 +183,7 @@ static int
 session_accept(struct vu_session *s)
 {
 	const struct vu_listener_config *cfg = &s->l->cfg;
+	void *dev = NULL;
 	int err;
 
 	err = ioas_ctx_create(s->l->home,
@@ -198,10 +199,12 @@ session_accept(struct vu_session *s)
 		return err;
 	}
 	ioas_on_fault(s->ioas, session_fault, s);
-	err = cfg->ops->open(cfg->owner, s, s->ioas, s->irqs, &s->dev);
-	s->opening = err == -EINPROGRESS;
-	if (err)
-		s->dev = NULL;
+	s->opening = true;
+	err = cfg->ops->open(cfg->owner, s, s->ioas, s->irqs, &dev);
+	if (err == -EINPROGRESS) /* vu_opened() comes, or has come already */
+		return err;
+	s->opening = false;
+	s->dev = err ? NULL : dev;
 	return err;
 }
 

@@ -322,6 +322,24 @@ test_unlisten_opening(void **state)
 	close(c);
 }
 
+/* A device that answers from inside open: as if it had answered later. */
+static void
+test_open_inside(void **state)
+{
+	int c;
+
+	fake.open_inside = true;
+	expect_served_once();
+	until(fake.closes == 1);
+	fake.open_err = -EMFILE;
+	expect_refused(client_hello(NULL), EMFILE);
+	fake.open_err = 0;
+	fake.open_inside = false;
+	c = client_hello(NULL); /* the listener is not stuck with that one */
+	expect_served(c);
+	close(c);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, unit_setup, unit_teardown)
 
 int
@@ -335,6 +353,7 @@ session_tests(void)
 		T(test_many_waiting),
 		T(test_open_fails),
 		T(test_open_later),
+		T(test_open_inside),
 		T(test_gone_while_opening),
 		T(test_thrown_out),
 		T(test_fault),

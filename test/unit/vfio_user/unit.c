@@ -31,6 +31,11 @@ fake_open(void *owner, struct vu_session *s, struct ioas_ctx *ioas,
 		fake.busy = true;
 		return -EINPROGRESS;
 	}
+	if (fake.open_inside) {
+		fake.opened = !fake.open_err;
+		vu_opened(s, fake.opened ? &fake : NULL, fake.open_err);
+		return -EINPROGRESS;
+	}
 	if (fake.open_err)
 		return fake.open_err;
 	fake.opened = true;

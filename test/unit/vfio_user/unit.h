@@ -23,6 +23,7 @@
 
 /* The device; a test sets what it is to do. */
 struct fake {
+	bool open_inside; /* calls vu_opened() before it gives -EINPROGRESS */
 	bool later_open, later_io, later_reset, later_close;
 	int open_err;	/* now or later */
 	int io_err;	/* of region_read and region_write */
