@@ -208,14 +208,13 @@ static void
 drive(struct conn *c, unsigned qd, unsigned ms, unsigned group, int irq,
       unsigned rate)
 {
-	uint64_t begin, now, irqs = 0, turn = 0, warm = 0, warm_ns;
+	uint64_t begin, now, irqs = 0, turn = 0, base = 0;
 	struct timespec nap = { 0, 50000 };
-	uint64_t span = ms * 1000000ull;
+	uint64_t span = ms * 1000000ull, warm = MIN(span / 10, 50000000);
 
 	for (unsigned i = 0; i < c->n; i++)
 		start(&c->queues[i], qd);
 	begin = now = util_now_ns();
-	warm_ns = MIN(span / 10, 50000000);
 	do {
 		unsigned n = 0;
 
@@ -227,20 +226,19 @@ drive(struct conn *c, unsigned qd, unsigned ms, unsigned group, int irq,
 			continue;
 		now = util_now_ns();
 		while (rate &&
-		       all_done(c) > (now - begin) * rate / 1000000000) {
+		       all_done(c) - base > (now - begin) * rate / 1000000000) {
 			nanosleep(&nap, NULL);
 			now = util_now_ns();
 		}
-		if (!warm && now - begin > warm_ns) {
-			warm = all_done(c);
-			warm_ns = now - begin;
-			irqs = 0;
+		if (warm && now - begin > warm) { /* now it counts */
+			base = all_done(c);
+			warm = irqs = 0;
+			begin = now;
 		}
-	} while (now - begin < span);
-	warm = all_done(c) - warm;
-	printf("%.0f %.4f\n",
-	       (double)warm * 1e9 / (double)(now - begin - warm_ns),
-	       (double)irqs / (double)warm);
+	} while (warm || now - begin < span);
+	base = all_done(c) - base;
+	printf("%.0f %.4f\n", (double)base * 1e9 / (double)(now - begin),
+	       (double)irqs / (double)MAX(base, 1));
 	drain(c, qd, all_done(c) + (uint64_t)qd * c->n);
 }
 

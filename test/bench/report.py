@@ -97,7 +97,8 @@ def document(table, place, history):
     text = path.read_text()
     title = (f"Commit {place['commit']}, {place['date']}, {place['cpu']}, "
              f"{place['cores']} cores, Linux {place['kernel']}, load "
-             f"{place['load']:.1f} at the start.")
+             f"{place['load']:.1f} at the start, somebody waited for a core in "
+             f"{100 * place['waited']:.0f} % of the time.")
     text = between(text, "table", f"\n{title}\n\n{table.markdown()}\n")
     if history:
         old = re.search(r"<!-- history -->\n(.*)<!-- end of history -->", text,

@@ -12,7 +12,7 @@ import measures_io
 import measures_life
 import report
 from rpc import RpcError
-from target import B, CORES, BenchError
+from target import B, CORES, BenchError, pressure, waited
 from vm import GuestError, end_all
 
 MEASURES = {**measures_code.MEASURES, **measures_io.MEASURES,
@@ -49,7 +49,8 @@ def measure(name, table, quick):
     signal.alarm(LIMIT)
     try:
         MEASURES[name](table, quick)
-    except (BenchError, GuestError, RpcError, Late, OSError) as error:
+    except (BenchError, GuestError, RpcError, Late, OSError,
+            ValueError, KeyError) as error:
         print(f"  {name} could not be measured: {error}", flush=True)
         return f"{name}: {error}"
     finally:
@@ -77,12 +78,16 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begun = time.monotonic()
     place, table = report.where(), report.Table()
+    since = pressure(), begun
     failures = [why for name in args.measure or MEASURES
                 if (why := measure(name, table, args.quick))]
     for why in failures:
         table.add("", why.split(":")[0], "not measured", met=False)
+    place["waited"] = waited(since)
     report.save(table, B / "bench.json", place)
     print(f"\n{table.text()}\n\n{place['commit']}, {place['cpu']}, "
+          f"{100 * place['waited']:.0f} % of the time somebody waited for a "
+          "core, "
           f"{time.monotonic() - begun:.0f} s; JSON: {B / 'bench.json'}")
     if args.doc:
         counts = table.data.get("path", {}).get("instructions")

@@ -67,6 +67,24 @@ def median(values):
 
 
 _best = {}
+CROWDED = 0.1   # of the time somebody waited for a core: a row does not count
+
+
+def pressure():
+    """Seconds in which somebody waited for a core; None: the kernel does not tell."""
+    try:
+        line = pathlib.Path("/proc/pressure/cpu").read_text().splitlines()[0]
+        return int(line.rpartition("=")[2]) / 1e6
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def waited(since):
+    """The share of the time since @since, (pressure(), monotonic()), that somebody waited."""
+    now = pressure()
+    if now is None or since[0] is None:
+        return 0.0
+    return (now - since[0]) / max(time.monotonic() - since[1], 1e-6)
 
 
 def best_of(key, *values):
@@ -79,17 +97,19 @@ def paired(key, reps, base, *measures):
     """Compare @measures with @base: (rows of [base, value, value, ...], were they undisturbed?).
 
     Other work disturbs, and a virtual machine's cores may move, which changes all figures at once. So the base is
-    measured before and after, in short pieces, and a row counts only if it was about the same, and not much worse than
-    the best that this run has seen of @key. If no row counts, all are given and nothing should be judged by them.
+    measured before and after, in short pieces, and a row counts only if it was about the same, not much worse than
+    the best that this run has seen of @key, and nobody waited for a core. If no row counts, all are given and nothing should be judged by them.
     """
     rows, unsteady = [], []
-    before = base()
-    for _ in range(3 * reps):
-        values = [measure() for measure in measures]
-        after = base()
+    before = max(base(), 1.0)
+    for _ in range(2 * reps):
+        since = pressure(), time.monotonic()
+        values = [max(measure(), 1.0) for measure in measures]
+        after = max(base(), 1.0)
         row = [(before + after) / 2, *values]
         steady = min(before, after) >= 0.75 * max(before, after) and \
-            row[0] >= 0.6 * best_of(key, before, after)
+            row[0] >= 0.6 * best_of(key, before, after) and \
+            waited(since) < CROWDED
         (rows if steady else unsteady).append(row)
         before = after
         if len(rows) == reps:
