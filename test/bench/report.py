@@ -99,7 +99,10 @@ def document(table, place, history):
              f"{place['cores']} cores, Linux {place['kernel']}, load "
              f"{place['load']:.1f} at the start, somebody waited for a core in "
              f"{100 * place['waited']:.0f} % of the time.")
-    text = between(text, "table", f"\n{title}\n\n{table.markdown()}\n")
+    plot = "\n![IOPS and latency over queue depth](performance.svg)\n" \
+        if "curve" in table.data else ""
+    text = between(text, "table",
+                   f"{plot}\n{title}\n\n{table.markdown()}\n")
     if history:
         old = re.search(r"<!-- history -->\n(.*)<!-- end of history -->", text,
                         re.S)[1].strip("\n").split("\n")
