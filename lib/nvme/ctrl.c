@@ -318,7 +318,7 @@ ctrl_alloc(const struct nvme_ctrl_config *cfg, struct nvme_ctrl **out)
 	g->max_len = cfg->max_io_size;
 	g->iov_quota = 1;
 	g->admin_quota = ADMIN_INFLIGHT;
-	err = doorbell_init(ctrl);
+	err = doorbells_init(ctrl);
 	if (err)
 		goto free_ctrl;
 	err = pool_pledge(&g->core->reqs, cfg->home, ADMIN_INFLIGHT);
@@ -335,7 +335,7 @@ ctrl_alloc(const struct nvme_ctrl_config *cfg, struct nvme_ctrl **out)
 unpledge:
 	pool_pledge(&g->core->reqs, cfg->home, -(int64_t)ADMIN_INFLIGHT);
 fini_doorbell:
-	doorbell_fini(ctrl);
+	doorbells_fini(ctrl);
 free_ctrl:
 	free(ctrl);
 	return err;
@@ -367,6 +367,6 @@ ctrl_free(struct nvme_ctrl *ctrl)
 	pool_pledge(&core->iovs, core->reactor, -1);
 	reactor_timer_stop(&ctrl->timer);
 	list_remove(&ctrl->group.work);
-	doorbell_fini(ctrl);
+	doorbells_fini(ctrl);
 	free(ctrl);
 }

@@ -16,7 +16,7 @@
 #define LOG_ERRORS 1
 
 int
-doorbell_init(struct nvme_ctrl *ctrl)
+doorbells_init(struct nvme_ctrl *ctrl)
 {
 	int err;
 
@@ -42,7 +42,7 @@ failed:
 }
 
 void
-doorbell_fini(struct nvme_ctrl *ctrl)
+doorbells_fini(struct nvme_ctrl *ctrl)
 {
 	if (ctrl->db)
 		munmap((void *)ctrl->db, NVME_DB_LEN);
@@ -84,7 +84,7 @@ doorbell_exists(const struct nvme_ctrl *ctrl, uint32_t index)
 
 /* A doorbell that came as a register write. */
 void
-doorbell_write(struct nvme_ctrl *ctrl, uint32_t index, uint32_t val)
+doorbell_ring(struct nvme_ctrl *ctrl, uint32_t index, uint32_t val)
 {
 	if (ctrl->state != CTRL_READY)
 		return; /* undefined before CSTS.RDY */

@@ -495,10 +495,10 @@ void sq_update_stop(struct nvme_sq *sq);
 void regs_init(struct nvme_ctrl *ctrl);
 void regs_write_cc(struct nvme_ctrl *ctrl, uint32_t val);
 /* doorbell.c */
-int doorbell_init(struct nvme_ctrl *ctrl);
-void doorbell_fini(struct nvme_ctrl *ctrl);
+int doorbells_init(struct nvme_ctrl *ctrl);
+void doorbells_fini(struct nvme_ctrl *ctrl);
 void doorbell_reset(struct nvme_ctrl *ctrl); /* all zero */
-void doorbell_write(struct nvme_ctrl *ctrl, uint32_t index, uint32_t val);
+void doorbell_ring(struct nvme_ctrl *ctrl, uint32_t index, uint32_t val);
 void doorbell_scan(struct nvme_ctrl *ctrl); /* those that belong to no queue */
 uint32_t sq_load_tail(
 	struct nvme_sq *sq); /* slow half: admin queue with shadow doorbells */

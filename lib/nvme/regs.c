@@ -152,9 +152,9 @@ reg_write(struct nvme_ctrl *ctrl, uint64_t off, uint32_t val)
 		break;
 	default:
 		if (off - NVME_DB_OFFSET < NVME_DB_LEN)
-			doorbell_write(ctrl,
-				       (uint32_t)(off - NVME_DB_OFFSET) / 4,
-				       val);
+			doorbell_ring(ctrl,
+				      (uint32_t)(off - NVME_DB_OFFSET) / 4,
+				      val);
 		break;
 	}
 }
