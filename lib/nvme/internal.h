@@ -56,7 +56,7 @@ struct nvme_req {
 	nvme_status_t status;
 	uint8_t flags;	     /* REQ_* */
 	uint8_t unmaps;	     /* not 0: some unmap waits for this request */
-	uint32_t seq;	     /* group->seq when the data pointer was mapped */
+	uint64_t seq;	     /* group->seq when the data pointer was mapped */
 	union {
 		struct {
 			uint32_t dw0, dw1; /* of the completion */
@@ -184,7 +184,7 @@ struct nvme_group {
 	uint32_t quota; /* most requests on I/O queues at once */
 	uint32_t io_inflight;
 	uint32_t admin_quota, admin_inflight;
-	uint32_t seq;	  /* counts mapped data pointers */
+	uint64_t seq;	  /* counts mapped data pointers; never wraps */
 	uint32_t max_len; /* bytes of one command */
 	uint32_t budget;  /* commands of one queue and round */
 	uint32_t nhot;
@@ -197,11 +197,10 @@ struct nvme_group {
 /* ---- one per reactor (poll.c) ---- */
 struct nvme_pool { /* objects of one size in slabs; memory is touched when it is first used */
 	void *free;
-	char *fresh; /* never used yet, in the newest slab */
-	uint32_t nfresh;
 	uint32_t total, pledged;
 	uint32_t obj_len;
-	struct list slabs;
+	struct list slabs; /* used up */
+	struct list fresh; /* slabs of which some was never used */
 };
 struct nvme_core {
 	struct reactor_poller poller;

@@ -20,7 +20,7 @@ struct unmap_wait {
 	struct list node; /* ctrl->unmaps */
 	struct ioas_unmap *u;
 	uint64_t host, len;
-	uint32_t seq;	  /* requests mapped later use other extents */
+	uint64_t seq;	  /* requests mapped later use other extents */
 	uint32_t pending; /* requests */
 	uint64_t since;
 };
@@ -191,7 +191,7 @@ unmap_req_done(struct nvme_req *req)
 	list_for_each_safe(w, tmp, &ctrl->unmaps, node) {
 		struct ioas_unmap *u = w->u;
 
-		if ((int32_t)(req->seq - w->seq) >= 0 ||
+		if (req->seq >= w->seq ||
 		    !req_uses(req, w->host, w->len) || --w->pending)
 			continue;
 		list_remove(&w->node);

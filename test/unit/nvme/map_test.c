@@ -181,6 +181,29 @@ test_data_in_flight(void **state)
 	assert_true(list_empty(&g->ctrl->unmaps));
 }
 
+/* A disk that hangs while others map billions of commands. */
+static void
+test_old_request(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	iova_t a = 0xa0000000;
+	struct guest_op op;
+
+	assert_int_equal(guest_map(g, a, P, OTHER, 3), 0);
+	fake_bdev_hold(w->disk, true);
+	guest_submit(g, 1, guest_rw(g, 2, 0, 8, a, P));
+	guest_step(g, 5);
+	g->ctrl->group.seq += (1u << 31) + 7;
+	guest_unmap_start(g, a, P, &op);
+	guest_step(g, 5);
+	assert_false(op.done);
+	fake_bdev_hold(w->disk, false);
+	fake_bdev_release(w->disk, 1, 0);
+	guest_step(g, 5);
+	assert_true(op.done);
+}
+
 static void
 test_wait_for_memory(void **state)
 {
@@ -360,6 +383,8 @@ map_tests(void)
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_data_in_flight,
 						world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_old_request, world_setup,
+						world_teardown),
 		cmocka_unit_test_setup_teardown(test_wait_for_memory,
 						world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_all_memory, world_setup,
