@@ -11,16 +11,20 @@
 #define SLAB_LEN (256u << 10)
 
 struct slab {
-	struct list node;
-	char pad[CACHE_LINE - sizeof(struct list)];
+	struct list node; /* pool->fresh while some of it was never used, else pool->slabs */
+	char *next;
+	uint32_t left;
+	char pad[CACHE_LINE - sizeof(struct list) - sizeof(char *) - 4];
 	char mem[];
 };
+_Static_assert(offsetof(struct slab, mem) == CACHE_LINE, "slab's head");
 
 void
 pool_init(struct nvme_pool *p, uint32_t obj_len)
 {
 	*p = (struct nvme_pool){ .obj_len = obj_len };
 	list_init(&p->slabs);
+	list_init(&p->fresh);
 }
 
 void
@@ -28,32 +32,26 @@ pool_fini(struct nvme_pool *p)
 {
 	struct slab *s, *tmp;
 
+	list_splice(&p->slabs, &p->fresh);
 	list_for_each_safe(s, tmp, &p->slabs, node) {
 		list_remove(&s->node);
 		reactor_mem_free(s, SLAB_LEN);
 	}
 	p->free = NULL;
-	p->nfresh = p->total = 0;
+	p->total = 0;
 }
 
 static int
 pool_grow(struct nvme_pool *p, const struct reactor *r)
 {
-	uint32_t n = (SLAB_LEN - sizeof(struct slab)) / p->obj_len;
 	struct slab *s = reactor_mem_alloc(r, SLAB_LEN);
 
 	if (!s)
 		return -ENOMEM;
-	/* What the slab before still had fresh goes to the free list. */
-	while (p->nfresh) {
-		pool_put(p, p->fresh);
-		p->fresh += p->obj_len;
-		p->nfresh--;
-	}
-	list_push_back(&p->slabs, &s->node);
-	p->fresh = s->mem;
-	p->nfresh = n;
-	p->total += n;
+	s->next = s->mem;
+	s->left = (SLAB_LEN - sizeof(*s)) / p->obj_len;
+	list_push_back(&p->fresh, &s->node);
+	p->total += s->left;
 	return 0;
 }
 
@@ -75,11 +73,16 @@ pool_pledge(struct nvme_pool *p, const struct reactor *r, int64_t n)
 void *
 pool_fresh(struct nvme_pool *p)
 {
-	void *obj = p->fresh;
+	struct slab *s = list_first(&p->fresh, struct slab, node);
+	void *obj;
 
-	if (!p->nfresh)
+	if (!s)
 		return NULL;
-	p->fresh += p->obj_len;
-	p->nfresh--;
+	obj = s->next;
+	s->next += p->obj_len;
+	if (--s->left == 0) {
+		list_remove(&s->node);
+		list_push_back(&p->slabs, &s->node);
+	}
 	return obj;
 }
