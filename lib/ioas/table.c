@@ -62,10 +62,12 @@ struct tleaf {
  */
 #define FINGER_MIN 4096u
 #define FINGERS 4096u
+#define FINGER_SAMPLE 512u
 
 struct finger {
 	unsigned shift; /* how much of the space shares an entry */
 	uint32_t shift_shape;
+	unsigned sum, seen; /* of the leaves' sizes, by their logarithms */
 	struct {
 		uint64_t low, span;
 		struct tleaf *leaf;
@@ -154,9 +156,16 @@ finger_fill(const struct table *t, uint64_t iova)
 	if (f->shift_shape != t->shape) {
 		f->shift_shape = t->shape;
 		f->shift = 63;
+		f->sum = f->seen = 0;
 	}
-	/* As fine as the leaves are; those at the ends may seem vast. */
-	f->shift = MIN(f->shift, ilog2((high - low) | 4096));
+	/*
+	 * As fine as most leaves are: by the finest, scattered extents would have far more places than there are entries.
+	 * Those at the ends seem vast.
+	 */
+	if (f->seen < FINGER_SAMPLE && high - low < 1ull << 60) {
+		f->sum += ilog2((high - low) | 4096);
+		f->shift = f->sum / ++f->seen;
+	}
 	i = (iova >> f->shift) % FINGERS;
 	f->at[i].low = low;
 	f->at[i].span = high - low;
