@@ -120,7 +120,11 @@ enum nvme_reset {
 	NVME_RESET_FUNCTION,	/* FLR, DEVICE_RESET, D3hot->D0: as power-on, registers included */
 	NVME_RESET_SUBSYS,	/* NSSR */
 };
-/* Drain, reset, then @done(arg) (perhaps at once). A second one while one runs waits for the same end. */
+/*
+ * Drain, reset, then @done(arg), never from inside; NULL: nobody waits. A second one while one runs waits for the same end;
+ * no more than NVME_MAX_RESETS at once.
+ */
+#define NVME_MAX_RESETS 2
 void nvme_ctrl_reset(struct nvme_ctrl *ctrl, enum nvme_reset kind, void (*done)(void *arg), void *arg);
 /* SET_IRQS or the PCI Interrupt Disable bit changed: recompute the INTx level. */
 void nvme_ctrl_update_intx(struct nvme_ctrl *ctrl, bool disabled);

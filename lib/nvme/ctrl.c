@@ -290,7 +290,6 @@ ctrl_init_lists(struct nvme_ctrl *ctrl)
 	list_init(&ctrl->mem_waits);
 	list_init(&ctrl->buf_waits);
 	list_init(&ctrl->unmaps);
-	list_init(&ctrl->resets);
 	list_init(&ctrl->listener.node);
 }
 

@@ -316,7 +316,11 @@ struct nvme_ctrl {
 	uint32_t flush_nsid; /* shutdown: the next namespace to flush */
 	bool flushing, ended;
 	struct bdev_io flush_io;
-	struct list resets; /* struct reset_wait: who asked */
+	struct {
+		void (*done)(void *arg);
+		void *arg;
+	} resets[NVME_MAX_RESETS]; /* who asked */
+	unsigned nresets;
 	void (*destroyed)(void *arg);
 	void *destroyed_arg;
 	struct ctrl_link *link; /* to the control reactor (subsys.c) */

@@ -230,18 +230,13 @@ link_report(struct nvme_ctrl *ctrl)
 /* ---- subsystem reset: every controller of the subsystem ---- */
 
 static void
-reset_ended(void *arg)
-{
-}
-
-static void
 reset_arrived(struct reactor_msg *m)
 {
 	struct ctrl_link *l = container_of(m, struct ctrl_link, reset_msg);
 
 	__atomic_store_n(&l->reset_busy, false, __ATOMIC_RELEASE);
 	if (!l->ctrl->ended)
-		nvme_ctrl_reset(l->ctrl, NVME_RESET_SUBSYS, reset_ended, NULL);
+		nvme_ctrl_reset(l->ctrl, NVME_RESET_SUBSYS, NULL, NULL);
 }
 
 static void

@@ -5,15 +5,8 @@
  * the last request has ended (a hung disk may keep it for ever), clean up, go on.
  */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "internal.h"
-
-struct reset_wait {
-	struct list node; /* ctrl->resets */
-	void (*done)(void *arg);
-	void *arg;
-};
 
 /* Requests that end only when they are told to. */
 static void
@@ -67,22 +60,17 @@ free_queues(struct nvme_ctrl *ctrl)
 			cq_free(ctrl->cqs[i]);
 }
 
-/* Tell those who asked for a reset. */
+/* Tell those who asked for a reset; they may ask for another one. */
 static void
 resets_done(struct nvme_ctrl *ctrl)
 {
-	struct list now;
+	__typeof__(ctrl->resets[0]) now[NVME_MAX_RESETS];
+	unsigned n = ctrl->nresets;
 
-	list_init(&now);
-	list_splice(&now, &ctrl->resets);
-	while (!list_empty(&now)) {
-		struct reset_wait *w =
-			list_entry(now.next, struct reset_wait, node);
-
-		list_remove(&w->node);
-		w->done(w->arg);
-		free(w);
-	}
+	memcpy(now, ctrl->resets, sizeof(now));
+	ctrl->nresets = 0;
+	for (unsigned i = 0; i < n; i++)
+		now[i].done(now[i].arg);
 }
 
 /* The values of after a Controller Level Reset (NVMe 2.0 §3.7.2). */
@@ -233,19 +221,16 @@ void
 nvme_ctrl_reset(struct nvme_ctrl *ctrl, enum nvme_reset kind,
 		void (*done)(void *arg), void *arg)
 {
-	struct reset_wait *w = malloc(sizeof(*w));
-
-	if (w) {
-		*w = (struct reset_wait){ .done = done, .arg = arg };
-		list_push_back(&ctrl->resets, &w->node);
+	if (done) {
+		assert(ctrl->nresets < NVME_MAX_RESETS);
+		ctrl->resets[ctrl->nresets].done = done;
+		ctrl->resets[ctrl->nresets++].arg = arg;
 	}
 	ctrl->enable_again = false;
 	ctrl_drain(ctrl,
 		   kind == NVME_RESET_SUBSYS ? DRAIN_SUBSYS : DRAIN_FUNCTION);
 	/* at once: what is written from now on is for after the reset */
 	regs_init(ctrl);
-	if (!w)
-		done(arg); /* out of memory: an early answer is the lesser evil */
 }
 
 void
