@@ -151,7 +151,8 @@ ctrl_intx_update(struct nvme_ctrl *ctrl)
 	bool level = false;
 
 	if (!irq_msix_active(ctrl->cfg.irqs) && !ctrl->intx_disabled &&
-	    !(ctrl->intms & 1) && ctrl->state == CTRL_READY) {
+	    !(ctrl->intms & 1) &&
+	    (ctrl->state == CTRL_READY || ctrl->state == CTRL_SHUTDOWN)) {
 		for (unsigned i = 0; !level && i <= NVME_MAX_IO_QUEUES; i++) {
 			struct nvme_cq *cq = ctrl->cqs[i];
 

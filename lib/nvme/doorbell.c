@@ -86,10 +86,12 @@ doorbell_exists(const struct nvme_ctrl *ctrl, uint32_t index)
 void
 doorbell_ring(struct nvme_ctrl *ctrl, uint32_t index, uint32_t val)
 {
-	if (ctrl->state != CTRL_READY)
-		return; /* undefined before CSTS.RDY */
+	/* undefined before CSTS.RDY; while it shuts down heads still count */
+	if (ctrl->state != CTRL_READY && ctrl->state != CTRL_SHUTDOWN)
+		return;
 	if (!doorbell_exists(ctrl, index)) {
-		aer_event(ctrl, AER_ERROR, INFO_BAD_DOORBELL, LOG_ERRORS);
+		if (ctrl->state == CTRL_READY)
+			aer_event(ctrl, AER_ERROR, INFO_BAD_DOORBELL, LOG_ERRORS);
 		return;
 	}
 	guest_store_release32(&ctrl->db[index], val);

@@ -195,7 +195,7 @@ core_sleep(struct reactor_poller *p)
 	list_for_each(g, &core->groups, node) {
 		struct nvme_ctrl *ctrl = g->ctrl;
 
-		if (ctrl->state != CTRL_READY)
+		if (ctrl->state != CTRL_READY && ctrl->state != CTRL_SHUTDOWN)
 			continue;
 		if (ctrl->cfg.map_doorbells || ctrl->intx_level)
 			ns = MIN(ns, SLEEP_MAPPED);

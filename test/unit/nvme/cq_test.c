@@ -159,6 +159,34 @@ test_intx(void **state)
 	close(fd);
 }
 
+/* What was in flight when CC.SHN was set ends with interrupts, which the host takes. */
+static void
+test_intx_shutdown(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	int fd = bind_vector(g, IRQ_INTX, 0);
+	struct nvme_cqe cqe;
+
+	fake_bdev_hold(w->disk, true);
+	guest_submit(g, 1, flush);
+	guest_step(g, 5);
+	count(fd);
+	guest_wr(g, NVME_REG_CC, guest_rd(g, NVME_REG_CC) | 1 << 14);
+	guest_step(g, 5);
+	assert_false(g->ctrl->intx_level);
+	fake_bdev_hold(w->disk, false);
+	fake_bdev_release(w->disk, 1, 0);
+	guest_step(g, 5);
+	assert_true(g->ctrl->intx_level);
+	assert_int_equal(count(fd), 1);
+	assert_true(guest_take(g, 1, &cqe));
+	guest_wr(g, 0x1000 + 4 * 3, g->q[1].head); /* as a message, too */
+	guest_step(g, 5);
+	assert_false(g->ctrl->intx_level);
+	close(fd);
+}
+
 static const struct cq_case {
 	const char *name;
 	uint32_t cdw10, cdw11;
@@ -212,6 +240,9 @@ cq_tests(void)
 		cmocka_unit_test_setup_teardown(test_coalescing, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_intx, world_setup,
+						world_teardown),
+		cmocka_unit_test_setup_teardown(test_intx_shutdown,
+						world_setup_trapped,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_create, world_setup,
 						world_teardown),
