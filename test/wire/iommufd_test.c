@@ -549,49 +549,6 @@ test_reattach(void **state)
 	assert_int_equal(alloc_ioas(), 3); /* ids are not used again */
 }
 
-/* Before BIND nothing is attached; before ATTACH the controller finds no queue. */
-static void
-test_order(void **state)
-{
-	struct vu_bind bind = { sizeof(bind), 0, 3, 0 };
-	struct reply r;
-	struct vm u = { .iommufd = true };
-	struct vu_attach at = { sizeof(at), 0, 1, 0 };
-	struct vu_detach de = { sizeof(de), 0, 0, 0 };
-	struct vu_ioas_id id = { sizeof(id), 0, 0, 0 };
-
-	u.c = vu_open_wait("vm1", IOMMUFD_JSON);
-	assert_int_equal(vu_call(u.c, VU_IOMMUFD_ATTACH_PT, &at, sizeof(at),
-				 NULL, 0, NULL),
-			 EINVAL);
-	assert_int_equal(vu_call(u.c, VU_IOMMUFD_DETACH_PT, &de, sizeof(de),
-				 NULL, 0, NULL),
-			 EINVAL);
-	assert_int_equal(vu_call(u.c, VU_IOMMUFD_BIND, &bind, sizeof(bind),
-				 NULL, 0, NULL),
-			 EINVAL); /* not by a number: by the socket */
-	bind.iommufd = -1;
-	assert_int_equal(vu_call(u.c, VU_IOMMUFD_BIND, &bind, sizeof(bind),
-				 NULL, 0, &r),
-			 0);
-	memcpy(&bind, r.data, sizeof(bind));
-	assert_int_not_equal(bind.devid, 0);
-	assert_int_equal(bind.argsz, sizeof(bind));
-	assert_int_equal(vu_call(u.c, VU_IOMMUFD_ATTACH_PT, &at, sizeof(at),
-				 NULL, 0, NULL),
-			 ENOENT);
-	assert_int_equal(vu_call(u.c, VU_IOMMUFD_DETACH_PT, &de, sizeof(de),
-				 NULL, 0, NULL),
-			 EINVAL);
-	assert_int_equal(vu_call(u.c, VU_IOMMUFD_ALLOC_IOAS, &id, sizeof(id),
-				 NULL, 0, &r),
-			 0);
-	assert_int_equal(vu_call(u.c, VU_IOMMUFD_ATTACH_PT, &at, sizeof(at),
-				 NULL, 0, NULL),
-			 0);
-	close(u.c);
-}
-
 static void
 test_many_spaces(void **state)
 {
@@ -619,11 +576,10 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_errors),	TEST(test_legacy_may_not),
-		TEST(test_offsets),	TEST(test_copies),
-		TEST(test_unmap_many),	TEST(test_detach_and_back),
-		TEST(test_reattach),	TEST(test_order),
-		TEST(test_many_spaces),
+		TEST(test_errors),     TEST(test_legacy_may_not),
+		TEST(test_offsets),    TEST(test_copies),
+		TEST(test_unmap_many), TEST(test_detach_and_back),
+		TEST(test_reattach),   TEST(test_many_spaces),
 	};
 
 	return cmocka_run_group_tests_name("wire iommufd", tests, daemon_setup,
