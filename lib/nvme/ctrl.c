@@ -171,6 +171,24 @@ ctrl_intx_update(struct nvme_ctrl *ctrl)
 		ctrl->cfg.intx_changed(ctrl->cfg.arg, level);
 }
 
+/*
+ * A register was written. The first of a round is looked at once, so that no unmask finds an old level; in a flood of
+ * them the rest is looked at together, for there may be 128 queues.
+ */
+void
+ctrl_intx_written(struct nvme_ctrl *ctrl)
+{
+	uint64_t round = ctrl->group.core->round;
+
+	if (ctrl->intx_round != round) {
+		ctrl->intx_round = round;
+		ctrl_intx_update(ctrl);
+		return;
+	}
+	ctrl->intx_due = true;
+	ctrl_work(ctrl);
+}
+
 void
 nvme_ctrl_update_intx(struct nvme_ctrl *ctrl, bool disabled)
 {
@@ -262,6 +280,10 @@ ctrl_step(struct nvme_ctrl *ctrl)
 		ctrl->failed_told = true;
 		if (ctrl->cfg.failed)
 			ctrl->cfg.failed(ctrl->cfg.arg);
+	}
+	if (ctrl->intx_due) {
+		ctrl->intx_due = false;
+		ctrl_intx_update(ctrl);
 	}
 	map_step(ctrl);
 	req_retry(&ctrl->buf_waits);

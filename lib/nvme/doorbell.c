@@ -98,7 +98,7 @@ doorbell_ring(struct nvme_ctrl *ctrl, uint32_t index, uint32_t val)
 	if (index & 1) {
 		cq_check_head(ctrl->cqs[index / 2]);
 		if (ctrl->intx_level)
-			ctrl_intx_update(ctrl);
+			ctrl_intx_written(ctrl);
 	} else if (ctrl->sqs[index / 2]->cold) {
 		sq_heat(ctrl->sqs[index / 2]);
 	}

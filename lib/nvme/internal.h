@@ -290,6 +290,8 @@ struct nvme_ctrl {
 	iova_t shadow_iova, event_iova;
 	volatile uint32_t *shadow, *event; /* host; NULL: none or unmapped */
 	bool intx_level, intx_disabled;
+	bool intx_due;	     /* ctrl_step() looks at the level */
+	uint64_t intx_round; /* core->round of the last look for a register */
 	bool map_lost; /* some queue is paused */
 	uint64_t map_lost_since; /* when work was first seen to wait for it; 0: none waits */
 	struct list intx_node; /* core->intx */
@@ -466,6 +468,8 @@ void ctrl_step(struct nvme_ctrl *ctrl);
 void ctrl_tick(struct nvme_ctrl *ctrl,
 	       uint64_t within_ns); /* the timer fires within that */
 void ctrl_intx_update(struct nvme_ctrl *ctrl);
+void ctrl_intx_written(
+	struct nvme_ctrl *ctrl); /* the same, soon: for a flood of writes */
 int ctrl_enable(struct nvme_ctrl *ctrl); /* CC.EN 0 -> 1 */
 void ctrl_registers_reset(struct nvme_ctrl *ctrl);
 int ctrl_update_quota(

@@ -107,7 +107,7 @@ cq_raise(struct nvme_core *core, struct nvme_cq *cq)
 	cq->irq_pending = false;
 	cq->unsignalled = 0;
 	if (unlikely(!irq_msix_active(ctrl->cfg.irqs))) {
-		ctrl_intx_update(ctrl);
+		ctrl_intx_written(ctrl);
 		return;
 	}
 	if (ctrl->iv_round[cq->iv] == core->round)

@@ -124,7 +124,7 @@ reg_write(struct nvme_ctrl *ctrl, uint64_t off, uint32_t val)
 		/* for pin-based interrupts only; with MSI-X undefined: kept, unused */
 		ctrl->intms = off == NVME_REG_INTMS ? ctrl->intms | val
 						    : ctrl->intms & ~val;
-		ctrl_intx_update(ctrl);
+		ctrl_intx_written(ctrl);
 		break;
 	case NVME_REG_CC:
 		regs_write_cc(ctrl, val);

@@ -23,9 +23,12 @@
 #define VU_MAX_WAITING 8    /* clients without the device, per listener */
 #define VU_BUDGET 128	    /* messages in one go */
 #define VU_BYTES (2u << 20) /* bytes in one go */
+#define VU_TIME_NS 100000u  /* time in one go: others wait meanwhile */
+#define VU_STEPS 8	    /* messages that it takes whatever the time */
 #define VU_VERSION_TIMEOUT_NS (10ull * 1000000000)
 #define VU_VERSION_MAX 16384 /* of a client's VERSION payload */
 #define VU_MULTI_MAX 2048    /* entries of one REGION_WRITE_MULTI */
+#define VU_MULTI_STEP 32     /* of them before a look at the clock */
 #define VU_MSG_MAX (sizeof(struct vu_hdr) + 16 + VU_DEFAULT_DATA_XFER)
 
 /* A request, as far as it has come. */

@@ -79,21 +79,30 @@ multi_entry(const struct vu_msg *m, unsigned i)
 	return e;
 }
 
-/* Write the entries from s->multi_next on; called again when one ended later. */
+/*
+ * Write the entries from s->multi_next on; called again when one ended later, and after each few, so that
+ * the session can let others run.
+ */
 int
 vu_region_write_multi_next(struct vu_session *s, struct vu_msg *m)
 {
 	const struct vu_device_ops *ops = s->l->cfg.ops;
+	unsigned end = s->multi_next + VU_MULTI_STEP;
 	uint64_t cnt;
 
 	memcpy(&cnt, m->body, sizeof(cnt));
 	while (s->multi_next < cnt) {
-		unsigned i = s->multi_next++;
+		unsigned i = s->multi_next;
 		struct vu_multi_entry e = multi_entry(m, i);
 		size_t at = sizeof(cnt) + i * sizeof(e) +
 			    offsetof(struct vu_multi_entry, data);
 		int err = 0;
 
+		if (i == end) {
+			vu_complete(s, 0);
+			return -EINPROGRESS;
+		}
+		s->multi_next++;
 		if (e.count) /* not &e.data: that is gone when it ends later */
 			err = ops->region_write(s->dev, e.region, e.offset,
 						m->body + at, e.count);

@@ -404,11 +404,13 @@ session_want(struct vu_session *s)
 static void
 session_io(struct vu_session *s)
 {
-	unsigned budget = VU_BUDGET;
+	uint64_t until = util_now_ns() + VU_TIME_NS;
+	unsigned budget = VU_BUDGET, steps = 0;
 	size_t bytes = 0;
 
 	while (!s->doomed) {
 		int err = vu_reply_flush(s);
+		bool late = steps++ >= VU_STEPS && util_now_ns() >= until;
 
 		if (err == -EAGAIN)
 			break;
@@ -417,15 +419,15 @@ session_io(struct vu_session *s)
 			break;
 		}
 		if (s->busy) {
-			if (!s->completed)
-				break;
+			if (!s->completed || late)
+				break; /* late: kicked when it completed */
 			message_resume(s);
 		} else if (s->state == VU_HELD) {
 			err = session_greet(s);
 			if (s->state == VU_HELD && err == -EAGAIN)
 				break;
 			message_result(s, err);
-		} else if (s->trash || !budget-- || bytes >= VU_BYTES) {
+		} else if (s->trash || late || !budget-- || bytes >= VU_BYTES) {
 			break;
 		} else if (!session_read(s, &bytes)) {
 			break;

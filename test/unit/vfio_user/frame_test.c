@@ -61,7 +61,7 @@ test_glued(void **state)
 	close(c);
 }
 
-/* What is in the socket is applied in one round of the loop, within the budget. */
+/* What is in the socket is applied in one round of the loop, within the budget: a few messages, or more as time allows. */
 static void
 test_one_round(void **state)
 {
@@ -77,7 +77,8 @@ test_one_round(void **state)
 			    NULL, 0);
 	for (round = 0; !fake.writes && round < 20000; round++)
 		step();
-	assert_int_equal(fake.writes, 100);
+	assert_in_range(fake.writes, VU_STEPS, 100);
+	until(fake.writes == 100);
 	close(c);
 }
 
