@@ -175,6 +175,6 @@ cq_free(struct nvme_cq *cq)
 	ctrl->cqs[cq->cqid] = NULL;
 	guest_store32(cq->head_db, 0);
 	ring_fini(&cq->ring);
-	free(cq);
+	free(cq); /* cold: the queue was deleted */
 	ctrl_intx_update(ctrl);
 }

@@ -226,9 +226,26 @@ ctrl_enable(struct nvme_ctrl *ctrl)
 	ctrl->state = CTRL_READY;
 	ctrl->csts |= 1u << NVME_CSTS_RDY_SHIFT;
 	ctrl->map_lost_since = 0;
+	ctrl->busy_looked = reactor_now();
+	ctrl->busy_seq = ctrl->group.seq;
 	ctrl_keep_alive(ctrl);
 	ctrl_tick(ctrl, TICK_NS);
 	return 0;
+}
+
+/*
+ * Controller Busy Time is told in minutes: the time since the last look counts when
+ * commands were mapped in it or are under way.
+ */
+static void
+count_busy(struct nvme_ctrl *ctrl, uint64_t now)
+{
+	struct nvme_group *g = &ctrl->group;
+
+	if (g->io_inflight || g->seq != ctrl->busy_seq)
+		ctrl->ctrl_busy_ns += now - ctrl->busy_looked;
+	ctrl->busy_looked = now;
+	ctrl->busy_seq = g->seq;
 }
 
 /* Slow work; at least once a second while the controller is enabled. */
@@ -239,6 +256,7 @@ ctrl_timer(struct reactor_timer *t)
 	uint64_t now = reactor_now();
 
 	map_tick(ctrl, now);
+	count_busy(ctrl, now);
 	if (ctrl->state != CTRL_READY)
 		return;
 	if (ctrl->keep_alive_deadline && now >= ctrl->keep_alive_deadline)

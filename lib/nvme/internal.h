@@ -283,6 +283,7 @@ struct nvme_ctrl {
 	uint64_t error_count;
 	uint32_t changed_ns[1024];
 	unsigned changed_ns_n; /* 1025: more than fit */
+	uint64_t busy_looked, busy_seq; /* the last look for ctrl_busy_ns */
 	uint64_t ctrl_busy_ns, power_on_ns, unsafe_shutdowns, power_cycles,
 		media_errors;
 	uint8_t critical_warning;

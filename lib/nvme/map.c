@@ -158,7 +158,8 @@ ctrl_unmap(struct ioas_listener *l, const struct ioas_extent *e,
 
 	unmap_rings(ctrl, e);
 	dbbuf_unmap(ctrl, e->iova, e->len);
-	if (!(e->prot & IOAS_NOHOST) && (ctrl->group.io_inflight || ctrl->group.admin_inflight))
+	if (!(e->prot & IOAS_NOHOST) &&
+	    (ctrl->group.io_inflight || ctrl->group.admin_inflight))
 		n = unmap_scan(ctrl, host, e->len);
 	if (!n) {
 		ioas_unmap_ack(u);
@@ -191,8 +192,8 @@ unmap_req_done(struct nvme_req *req)
 	list_for_each_safe(w, tmp, &ctrl->unmaps, node) {
 		struct ioas_unmap *u = w->u;
 
-		if (req->seq >= w->seq ||
-		    !req_uses(req, w->host, w->len) || --w->pending)
+		if (req->seq >= w->seq || !req_uses(req, w->host, w->len) ||
+		    --w->pending)
 			continue;
 		list_remove(&w->node);
 		free(w);

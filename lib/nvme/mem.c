@@ -11,7 +11,8 @@
 #define SLAB_LEN (256u << 10)
 
 struct slab {
-	struct list node; /* pool->fresh while some of it was never used, else pool->slabs */
+	/* pool->fresh while some of it was never used, else pool->slabs */
+	struct list node;
 	char *next;
 	uint32_t left;
 	char pad[CACHE_LINE - sizeof(struct list) - sizeof(char *) - 4];

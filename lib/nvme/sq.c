@@ -241,7 +241,7 @@ sq_free(struct nvme_sq *sq)
 	if (sq->sqid)
 		g->core->stats.io_queues--;
 	ring_fini(&sq->ring);
-	free(sq);
+	free(sq); /* cold: the queue was deleted */
 	ctrl_update_quota(ctrl);
 	link_report(ctrl);
 }

@@ -77,6 +77,9 @@ resets_done(struct nvme_ctrl *ctrl)
 static void
 reset_state(struct nvme_ctrl *ctrl, uint8_t why)
 {
+	if (why & (DRAIN_FUNCTION | DRAIN_SUBSYS) && ctrl->sqs[0] &&
+	    ctrl->shutdown != SHUT_DONE)
+		ctrl->unsafe_shutdowns++;
 	free_queues(ctrl);
 	dbbuf_reset(ctrl);
 	doorbell_reset(ctrl);
@@ -198,7 +201,8 @@ ctrl_drain_step(struct nvme_ctrl *ctrl)
 		shutdown_step(ctrl);
 		return false;
 	}
-	if (ctrl->group.io_inflight || ctrl->group.admin_inflight || ctrl->flushing || ctrl->ended)
+	if (ctrl->group.io_inflight || ctrl->group.admin_inflight ||
+	    ctrl->flushing || ctrl->ended)
 		return false;
 	reset_state(ctrl, why);
 	if (why & DRAIN_DESTROY) {

@@ -103,6 +103,7 @@ test_function_reset(void **state)
 	fake_bdev_release(w->disk, 3, 0);
 	guest_step(g, 20);
 	assert_int_equal(ends, 2);
+	assert_int_equal(g->ctrl->unsafe_shutdowns, 1);
 	assert_int_equal(guest_rd(g, NVME_REG_AQA), 0);
 	assert_int_equal(guest_rd(g, NVME_REG_ASQ), 0);
 	guest_forget_q(g);
@@ -152,11 +153,15 @@ test_keep_alive(void **state)
 	struct nvme_sqe set = { .opcode = 9, .cdw10 = 0xf, .cdw11 = 1000 };
 	struct nvme_sqe alive = { .opcode = 0x18 };
 
+	guest_run_ms(g, 1100); /* nothing to do: that is not busy */
+	assert_int_equal(g->ctrl->ctrl_busy_ns, 0);
 	assert_int_equal(guest_cmd(g, 0, set, NULL), 0);
 	for (unsigned i = 0; i < 4; i++) {
 		guest_run_ms(g, 500);
 		assert_int_equal(guest_cmd(g, 0, alive, NULL), 0);
+		guest_cmd(g, 1, guest_rw(g, 2, 0, 1, GUEST_IOVA, 512), NULL);
 	}
+	assert_in_range(g->ctrl->ctrl_busy_ns, 1, 3000000000);
 	assert_int_equal(guest_rd(g, NVME_REG_CSTS), RDY);
 	guest_run_ms(g, 1300);
 	assert_int_equal(guest_rd(g, NVME_REG_CSTS), RDY | CFS);
