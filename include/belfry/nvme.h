@@ -89,7 +89,7 @@ struct nvme_ctrl_config {
 	uint16_t io_queues;		/* pairs offered, 1..128 */
 	uint32_t max_depth;		/* entries of an I/O queue, 2..4096: CAP.MQES + 1 */
 	uint32_t max_io_size;		/* MDTS, power of two, <= 1 MiB */
-	uint32_t max_aq_depth;
+	uint32_t max_aq_depth;		/* admin commands at once, within 8..64; a deeper queue works, its entries wait */
 	bool map_doorbells;		/* clients may mmap them; else trapped, and Doorbell Buffer Config is announced */
 	bool shadow_doorbells;		/* false: never announce */
 	uint16_t vendor, sub_vendor;

@@ -27,7 +27,8 @@ typedef uint16_t nvme_status_t;
 #define NVME_MEDIA_SC(sc) ((nvme_status_t)(NVME_SCT_MEDIA << 8 | (sc)))
 
 #define REQ_INLINE_IOV 4
-#define ADMIN_INFLIGHT 64u /* commands on the admin queue at once */
+#define ADMIN_INFLIGHT 64u /* commands on the admin queue at once, at most */
+#define ADMIN_INFLIGHT_MIN 8u /* four event requests stay there */
 #define REQ_MAX_IOV 257	   /* 1 MiB in 4 KiB pages, unaligned */
 
 /*

@@ -198,7 +198,7 @@ guest_create_ctrl(struct guest *g)
 					.io_queues = o->io_queues,
 					.max_depth = o->max_depth,
 					.max_io_size = o->max_io_size,
-					.max_aq_depth = 64,
+					.max_aq_depth = o->max_aq_depth,
 					.map_doorbells = !o->trapped,
 					.shadow_doorbells = o->shadow,
 					.vectors = o->vectors,
@@ -251,6 +251,8 @@ defaults(struct guest_opts *o)
 		o->max_io_size = 1 << 20;
 	if (!o->vectors)
 		o->vectors = 9;
+	if (!o->max_aq_depth)
+		o->max_aq_depth = 64;
 }
 
 void

@@ -23,6 +23,7 @@ struct guest_opts {
 	uint32_t max_depth;   /* [1024] */
 	uint32_t max_io_size; /* [1 MiB] */
 	uint16_t vectors;     /* [9] */
+	uint32_t max_aq_depth; /* [64] */
 	bool trapped;	      /* doorbells are register writes */
 	bool shadow;	      /* Doorbell Buffer Config is offered */
 	bool nssr;

@@ -66,6 +66,15 @@ deleted(struct bdev_ctl *c, int err)
 }
 
 int
+world_setup_few_admin(void **state)
+{
+	static const struct guest_opts opts = { .bdev = "disk",
+						.max_aq_depth = 2 };
+
+	return world_new(state, &opts, true);
+}
+
+int
 world_teardown(void **state)
 {
 	struct world *w = *state;

@@ -282,10 +282,36 @@ test_doorbells(void **state)
 	assert_int_equal(cqe.status >> 1, 0);
 }
 
+/* max_aq_depth: so many run, the others wait in their queue and none is lost. */
+static void
+test_few_admin(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	iova_t gone = 0xa0000000;
+	struct nvme_cqe cqe;
+
+	assert_int_equal(guest_map(g, gone, 4096, 12 << 20, 3), 0);
+	assert_int_equal(guest_unmap(g, gone, 4096), 0);
+	for (unsigned i = 0; i < 20; i++) /* wait for their memory */
+		guest_submit(g, 0,
+			     (struct nvme_sqe){
+				     .opcode = 6, .prp1 = gone, .cdw10 = 1 });
+	guest_step(g, 10);
+	assert_int_equal(g->ctrl->group.admin_inflight, 8);
+	assert_int_equal(guest_map(g, gone, 4096, 12 << 20, 3), 0);
+	for (unsigned i = 0; i < 20; i++) {
+		assert_true(guest_wait(g, 0, &cqe));
+		assert_int_equal(cqe.status >> 1, 0);
+	}
+}
+
 int
 regs_tests(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			test_few_admin, world_setup_few_admin, world_teardown),
 		cmocka_unit_test_setup_teardown(test_reset_values,
 						world_setup_disabled,
 						world_teardown),

@@ -25,6 +25,7 @@ struct world {
 int world_setup(void **state);
 int world_setup_trapped(void **state);	/* doorbells trapped, shadow offered */
 int world_setup_disabled(void **state); /* nothing enabled; NSSR */
+int world_setup_few_admin(void **state); /* eight admin commands at once */
 int world_teardown(void **state);
 
 extern struct sigaction sigbus;
