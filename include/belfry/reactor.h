@@ -129,14 +129,25 @@ void reactor_send(struct reactor *to, struct reactor_msg *m);
  * So whoever uses WORK_CLOSE has one work at a time per client, and lets that client wait for it.
  */
 enum work_pool { WORK_CONTROL, WORK_IO, WORK_CLOSE };
+/*
+ * Works that may hang together, such as those of one disk. The pool takes flows in turn, and one may have a quarter of the
+ * threads that are still free. It must outlive its works; no fini. Work without one is a flow of its own, without that limit.
+ */
+struct work_flow {
+	struct list node, queue; /* the pool's, while there are works to do */
+	unsigned running;
+};
+void work_flow_init(struct work_flow *f);
 struct work {
 	void (*fn)(struct work *w);
 	void (*done)(struct work *w);
 	struct reactor *origin; /* set by work_submit */
 	struct reactor_msg msg;
 	struct list node;
+	struct work_flow *flow; /* likewise */
 };
 void work_submit(enum work_pool pool, struct work *w);
+void work_submit_flow(enum work_pool pool, struct work_flow *f, struct work *w);
 
 /* NUMA-local, zeroed, page-aligned memory of a reactor's node (libnuma where there is one). NULL: no memory. */
 void *reactor_mem_alloc(const struct reactor *r, size_t len);

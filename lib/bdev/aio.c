@@ -135,6 +135,7 @@ create_bdev(struct aio_create *k)
 	if (err)
 		goto free_aio;
 	a->bdev.read_only = k->params.read_only;
+	work_flow_init(&a->flow);
 	take_probe(a, p);
 	a->params = k->params;
 	a->params.name = a->bdev.name;

@@ -31,7 +31,8 @@ struct aio_bdev {
 	bool nowait_write;
 	bool aio_fsync;
 	/* Cleared by worker threads. */
-	bool can_zero; /* ZERO_RANGE or BLKZEROOUT */
+	bool can_zero;	       /* ZERO_RANGE or BLKZEROOUT */
+	struct work_flow flow; /* on worker threads */
 	/* What made it. */
 	char *filename; /* as the operator wrote it */
 	struct bdev_aio_params params;

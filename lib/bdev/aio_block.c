@@ -248,5 +248,5 @@ aio_to_worker(struct bdev_io *io)
 	struct aio_req *r = aio_req_of(io);
 
 	r->work = (struct work){ .fn = block_fn, .done = block_done };
-	work_submit(WORK_IO, &r->work);
+	work_submit_flow(WORK_IO, &aio_of(io->ch->bdev)->flow, &r->work);
 }

@@ -42,7 +42,8 @@ struct aio_ring {
 
 /*
  * May one more of @ch go to the kernel? A disk may have as many there as are
- * still free, not all of them: so however many disks hang, another one finds room.
+ * still free, not all of them: so it takes many disks that hang (12 of 4096) until
+ * another one finds no room.
  */
 static bool
 has_room(const struct aio_engine *eng, const struct aio_ch *ch)

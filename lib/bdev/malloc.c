@@ -20,6 +20,7 @@
 struct malloc_bdev {
 	struct bdev bdev;
 	char *mem;
+	struct work_flow flow;
 	size_t map_len; /* the mapping's; it does not shrink or grow */
 	struct bdev_malloc_params params;
 };
@@ -88,7 +89,7 @@ clear_submit(struct malloc_bdev *m, struct bdev_io *io)
 	}
 	r->io = io;
 	r->work = (struct work){ .fn = clear_fn, .done = clear_done };
-	work_submit(WORK_IO, &r->work);
+	work_submit_flow(WORK_IO, &m->flow, &r->work);
 }
 
 /*
@@ -212,6 +213,7 @@ bdev_malloc_create(const struct bdev_malloc_params *p, struct bdev_ctl *c)
 	m->bdev.caps = BDEV_CAP_FLUSH | BDEV_CAP_DISCARD |
 		       BDEV_CAP_DISCARD_ZEROES | BDEV_CAP_WRITE_ZEROES;
 	m->bdev.discard_granularity = 4096;
+	work_flow_init(&m->flow);
 	m->params = *p;
 	m->params.name = m->bdev.name;
 	m->params.uuid = (const uuid_t *)&m->bdev.uuid;

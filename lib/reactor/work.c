@@ -20,8 +20,9 @@ static struct pool {
 	unsigned max;
 	pthread_mutex_t lock;
 	pthread_cond_t more;
-	struct list queue;
-	unsigned threads, idle;
+	struct list flows;     /* those with works to do */
+	struct work_flow rest; /* works without a flow */
+	unsigned threads, idle, running;
 	bool stop;
 	cpu_set_t cpus;
 	pthread_t thread[WORKERS_MAX];
@@ -40,11 +41,47 @@ work_done(struct reactor_msg *m)
 }
 
 static void
-work_run(struct work *w)
+answer(struct work *w)
 {
-	w->fn(w);
 	w->msg.fn = work_done;
 	reactor_send(w->origin, &w->msg);
+}
+
+/* A quarter of the threads that are free: one for another flow, even if ten hang. */
+static bool
+may_run(const struct pool *p, const struct work_flow *f)
+{
+	return f == &p->rest || f->running < (p->max - p->running + 3) / 4;
+}
+
+static struct work_flow *
+next_flow(const struct pool *p)
+{
+	struct work_flow *f;
+
+	list_for_each(f, &p->flows, node)
+		if (may_run(p, f))
+			return f;
+	return NULL;
+}
+
+/* NULL: nothing to do, or nothing that may run now. */
+static struct work *
+take(struct pool *p)
+{
+	struct work_flow *f = next_flow(p);
+	struct work *w;
+
+	if (!f)
+		return NULL;
+	w = list_first(&f->queue, struct work, node);
+	list_remove(&w->node);
+	list_remove(&f->node);
+	if (!list_empty(&f->queue))
+		list_push_back(&p->flows, &f->node); /* its turn is over */
+	f->running++;
+	p->running++;
+	return w;
 }
 
 static void *worker(void *arg);
@@ -70,20 +107,25 @@ worker(void *arg)
 	for (;;) {
 		struct work *w;
 
-		while (list_empty(&p->queue) && !p->stop) {
+		while (!(w = take(p)) && !p->stop) {
 			p->idle++;
 			pthread_cond_wait(&p->more, &p->lock);
 			p->idle--;
 		}
-		w = list_first(&p->queue, struct work, node);
 		if (!w)
-			break;
-		list_remove(&w->node);
+			break; /* what may not run now is for those that run */
 		/* If it fails, the queue waits for one of us. */
 		if (!p->idle && p->threads < p->max && !p->stop)
 			worker_add(p);
+		else if (p->idle && next_flow(p))
+			pthread_cond_signal(&p->more);
 		pthread_mutex_unlock(&p->lock);
-		work_run(w);
+		w->fn(w);
+		pthread_mutex_lock(&p->lock);
+		w->flow->running--; /* it may be gone after the answer */
+		p->running--;
+		pthread_mutex_unlock(&p->lock);
+		answer(w);
 		pthread_mutex_lock(&p->lock);
 	}
 	pthread_mutex_unlock(&p->lock);
@@ -91,22 +133,41 @@ worker(void *arg)
 }
 
 void
-work_submit(enum work_pool pool, struct work *w)
+work_flow_init(struct work_flow *f)
+{
+	*f = (struct work_flow){ .running = 0 };
+	list_init(&f->node);
+	list_init(&f->queue);
+}
+
+void
+work_submit_flow(enum work_pool pool, struct work_flow *f, struct work *w)
 {
 	struct pool *p = &pools[pool];
 	bool stopped;
 
 	w->origin = reactor_current;
 	assert(w->origin);
+	w->flow = f;
 	pthread_mutex_lock(&p->lock);
 	stopped = p->stop;
 	if (!stopped) {
-		list_push_back(&p->queue, &w->node);
+		list_push_back(&f->queue, &w->node);
+		if (list_empty(&f->node))
+			list_push_back(&p->flows, &f->node);
 		pthread_cond_signal(&p->more);
 	}
 	pthread_mutex_unlock(&p->lock);
-	if (stopped)
-		work_run(w); /* in reactors_fini(), which may block */
+	if (stopped) { /* in reactors_fini(), which may block */
+		w->fn(w);
+		answer(w);
+	}
+}
+
+void
+work_submit(enum work_pool pool, struct work *w)
+{
+	work_submit_flow(pool, &pools[pool].rest, w);
 }
 
 static void
@@ -128,10 +189,11 @@ pool_init(struct pool *p, const cpu_set_t *cpus)
 
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->more, NULL);
-	list_init(&p->queue);
+	list_init(&p->flows);
+	work_flow_init(&p->rest);
 	p->cpus = *cpus;
 	p->stop = false;
-	p->idle = 0;
+	p->idle = p->running = 0;
 	pthread_mutex_lock(&p->lock);
 	err = worker_add(p);
 	pthread_mutex_unlock(&p->lock);

@@ -217,7 +217,7 @@ queued_made_up_data_is_not_written(void **state)
 	unit_close(&d);
 }
 
-/* However many I/Os of other disks do not come back, there is room for one. */
+/* I/Os of other disks do not come back: there is room for one more. */
 static void
 full_context_has_room_for_another_disk(void **state)
 {

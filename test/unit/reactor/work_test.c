@@ -173,6 +173,40 @@ queues_when_all_are_busy(void **state)
 	sem_destroy(&gate);
 }
 
+/* Ten flows that hang do not take the last thread. */
+static void
+hung_flows_leave_room(void **state)
+{
+	enum { FLOWS = 10, N = 100 };
+	struct job stuck[FLOWS][N] = { 0 }, j[N] = { 0 };
+	struct work_flow hung[FLOWS], good;
+	sem_t gate;
+
+	sem_init(&gate, 0, 0);
+	work_flow_init(&good);
+	for (unsigned f = 0; f < FLOWS; f++) {
+		work_flow_init(&hung[f]);
+		for (unsigned i = 0; i < N; i++) {
+			stuck[f][i].gate = &gate;
+			stuck[f][i].w.fn = job_fn;
+			stuck[f][i].w.done = job_done;
+			work_submit_flow(WORK_IO, &hung[f], &stuck[f][i].w);
+		}
+		usleep(10000);
+		for (unsigned i = 0; i < N; i++) {
+			j[i].w.fn = job_fn;
+			j[i].w.done = job_done;
+			work_submit_flow(WORK_IO, &good, &j[i].w);
+		}
+		step_until((f + 1) * N);
+	}
+	for (unsigned i = 0; i < FLOWS * N; i++)
+		sem_post(&gate);
+	step_until(2 * FLOWS * N);
+	assert_int_equal(good.running, 0);
+	sem_destroy(&gate);
+}
+
 static void
 nothing(struct work *w)
 {
@@ -218,6 +252,7 @@ work_tests(void)
 		WORK_TEST(goes_round_the_hung),
 		WORK_TEST(hung_closes_hold_up_no_other_pool),
 		WORK_TEST(queues_when_all_are_busy),
+		WORK_TEST(hung_flows_leave_room),
 		WORK_TEST(finishes_before_the_end),
 	};
 
