@@ -145,6 +145,31 @@ TEST_OBJ := $(foreach m,$(MODULES),$(TEST_OBJ_$(m))) $(FAKE_OBJ) $(WIRE_COMMON) 
 	$(WIRE:$(B)/%=$(B)/obj/%.o) $(BENCH:$(B)/%=$(B)/obj/%.o)
 APP_OBJ := $(foreach a,$(APPS),$(OBJ_$(a)))
 
+# The host driver as a library: what lib/host needs, position-independent, and no name but belfry_*.
+HOST_SO := $(B)/lib/libbelfry-host.so
+HOST_SONAME := libbelfry-host.so.0
+HOST_SRC := $(call srcs,lib/host/*.c lib/vfio_user/client*.c) lib/vfio_user/version.c lib/util/util.c
+HOST_PIC := $(patsubst %.c,$(B)/pic/%.o,$(HOST_SRC))
+HOST_MAP := lib/host/belfry-host.map
+$(B)/pic/%.o: %.c $(B)/config.mk
+	@mkdir -p $(@D)
+	$(call say,PIC,$<)
+	$(Q)$(CC) $(COMMON) $(OPT) $(SAN) -fPIC $(call own,$<) \
+		$(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+$(HOST_SO): $(HOST_PIC) $(HOST_MAP)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(LINK) -shared -Wl,-Bsymbolic-functions -Wl,-soname,$(HOST_SONAME) -Wl,--version-script=$(HOST_MAP) \
+		$(if $(SAN),,-Wl,--no-undefined) -o $@ $(HOST_PIC) -lpthread -ljansson
+	$(Q)ln -sf $(notdir $@) $(B)/lib/$(HOST_SONAME)
+# As a user would build it: against the installed header and the library alone.
+$(B)/test/host-example: doc/host-example.c include/belfry/host.h $(HOST_SO)
+	@mkdir -p $(@D) $(B)/test/include/belfry
+	$(call say,CC,$<)
+	$(Q)cp include/belfry/host.h $(B)/test/include/belfry
+	$(Q)$(LINK) -std=c11 -Wall -Wextra -Wpedantic $(WERROR) -I$(B)/test/include \
+		-o $@ $< -L$(B)/lib -lbelfry-host -Wl,-rpath,$(abspath $(B)/lib)
+
 # Fuzzers want all sources instrumented, hence objects of their own.
 FUZZ_CC ?= clang
 FUZZ_TIME ?= 20
@@ -163,20 +188,20 @@ $(FUZZ): $(B)/fuzz/%: $(B)/fuzz/obj/test/fuzz/%.o $(B)/fuzz/libfuzz.a
 	$(call say,LD,$@)
 	$(Q)$(FUZZ_CC) $(FUZZ_SAN) -fsanitize=fuzzer -o $@ $^ $(FUZZ_LIBS)
 
--include $(patsubst %.o,%.d,$(LIB_OBJ) $(APP_OBJ) $(TEST_OBJ))
+-include $(patsubst %.o,%.d,$(LIB_OBJ) $(APP_OBJ) $(TEST_OBJ) $(HOST_PIC))
 ifneq ($(filter fuzz,$(MAKECMDGOALS)),)
 -include $(patsubst %.o,%.d,$(FUZZ_LIB) $(FUZZ:$(B)/fuzz/%=$(B)/fuzz/obj/test/fuzz/%.o))
 endif
 
 # -- targets -----------------------------------------------------------------
 .PHONY: all check wire guest fuzz bench lint fmt compdb install uninstall clean help
-all: $(call archives,$(MODULES)) $(BIN) ## build the programs (the default)
+all: $(call archives,$(MODULES)) $(BIN) $(HOST_SO) ## build the programs (the default)
 
-check: $(UNIT) ## run the unit tests (UNIT=... for some)
+check: $(UNIT) $(B)/test/host-example ## run the unit tests (UNIT=... for some)
 	@$(if $(CONFIG_CMOCKA),,echo "cmocka is missing: apt-get install libcmocka-dev, ./configure" >&2; exit 1)
 	@RUN='$(RUN)' scripts/run-tests.sh check 120 $(B)/test/log $(UNIT)
 
-wire: all $(WIRE) ## test the daemon over its sockets
+wire: all $(WIRE) $(B)/test/host-example ## test the daemon over its sockets
 	@$(TEST_ENV) RUN='$(RUN)' scripts/run-tests.sh wire 300 $(B)/test/log \
 		$(WIRE) $(wildcard test/wire/run test/wire/*_test.py)
 
@@ -212,13 +237,22 @@ compdb: $(B)/config.mk ## write B/compile_commands.json, for clangd and clang-ti
 BINDIR := $(DESTDIR)$(PREFIX)/bin
 MANDIR := $(DESTDIR)$(PREFIX)/share/man/man8
 DOCDIR := $(DESTDIR)$(PREFIX)/share/doc/belfry
+LIBDIR := $(DESTDIR)$(PREFIX)/lib
+INCDIR := $(DESTDIR)$(PREFIX)/include/belfry
+PCDIR := $(LIBDIR)/pkgconfig
 COMPDIR := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 MAN := $(wildcard doc/*.8)
-DOC := $(wildcard LICENSE README* CHANGELOG* doc/*.md)
+DOC := $(wildcard LICENSE README* CHANGELOG* doc/*.md doc/*.c)
 COMP := $(wildcard scripts/belfryctl.bash-completion)
 
 install: all ## install below PREFIX (configure's --prefix), within DESTDIR
-	install -d $(BINDIR) $(MANDIR) $(DOCDIR) $(COMPDIR)
+	install -d $(BINDIR) $(MANDIR) $(DOCDIR) $(COMPDIR) $(PCDIR) $(INCDIR)
+	install -m 755 $(HOST_SO) $(LIBDIR)/libbelfry-host.so.$(VERSION)
+	ln -sf libbelfry-host.so.$(VERSION) $(LIBDIR)/$(HOST_SONAME)
+	ln -sf $(HOST_SONAME) $(LIBDIR)/libbelfry-host.so
+	install -m 644 include/belfry/host.h $(INCDIR)
+	sed -e 's,@PREFIX@,$(PREFIX),' -e 's,@VERSION@,$(VERSION),' \
+		lib/host/belfry-host.pc.in >$(PCDIR)/belfry-host.pc
 	$(if $(BIN),install -m 755 $(BIN) $(BINDIR))
 	$(if $(MAN),install -m 644 $(MAN) $(MANDIR))
 	install -m 644 $(DOC) $(DOCDIR)
@@ -226,12 +260,13 @@ install: all ## install below PREFIX (configure's --prefix), within DESTDIR
 
 uninstall: ## remove what install put there
 	rm -f $(APPS:%=$(BINDIR)/%) $(COMPDIR)/belfryctl
+	rm -f $(LIBDIR)/libbelfry-host.so* $(PCDIR)/belfry-host.pc $(INCDIR)/host.h
 	rm -f $(foreach f,$(MAN),$(MANDIR)/$(notdir $(f)))
 	rm -f $(foreach f,$(DOC),$(DOCDIR)/$(notdir $(f)))
-	-rmdir $(DOCDIR)
+	-rmdir $(DOCDIR) $(INCDIR)
 
 clean: ## remove what was built, keep the configuration
-	rm -rf $(B)/obj $(B)/lib $(B)/bin $(B)/test $(B)/fuzz $(B)/compile_commands.json
+	rm -rf $(B)/obj $(B)/pic $(B)/lib $(B)/bin $(B)/test $(B)/fuzz $(B)/compile_commands.json
 
 help: ## show this
 	@echo "make [B=DIR] [V=1] TARGET"

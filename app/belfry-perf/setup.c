@@ -261,7 +261,7 @@ open_queues(struct perf *p, uint64_t pieces)
 		err = belfry_shadow_doorbells(p->h);
 		if (err == -ENOTSUP)
 			return complain(
-				"--shadow: the controller does not announce Doorbell Buffer Config (listeners with disable_mappable_bar0 do)");
+				"--shadow: the controller does not announce Doorbell Buffer Config (transports made with disable_mappable_bar0 do)");
 		if (err)
 			return complain("--shadow: %s", words(err));
 	}

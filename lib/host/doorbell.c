@@ -79,7 +79,8 @@ belfry_shadow_doorbells(struct belfry_host *h)
 		return err;
 	if (!(info.oacs & OACS_DBBUF))
 		return -ENOTSUP;
-	err = belfry_mem_alloc(h, NVME_PAGE, BELFRY_MEM_READ, &h->shadow);
+	err = belfry_mem_alloc(h, NVME_PAGE, BELFRY_MEM_READ | BELFRY_MEM_WRITE,
+			       &h->shadow);
 	if (err)
 		return err;
 	err = belfry_mem_alloc(h, NVME_PAGE, BELFRY_MEM_READ | BELFRY_MEM_WRITE,
