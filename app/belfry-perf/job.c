@@ -320,7 +320,7 @@ load(struct worker *w)
 			warm = true;
 			record(w, true);
 		}
-		if (!n)
+		if (!n && w->rests)
 			rest(w, now, w->p.end);
 	}
 	record(w, false);

@@ -123,7 +123,8 @@ struct worker {
 	struct phases p;
 	double hz;
 	bool irq, readback;
-	int cpu; /* -1: anywhere */
+	bool rests; /* with interrupts or a rate; else it spins */
+	int cpu;    /* -1: anywhere */
 	atomic_bool *stop;
 	atomic_bool finished;
 	pthread_t thread;

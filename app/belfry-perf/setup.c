@@ -290,6 +290,7 @@ make_workers(struct perf *p)
 		p->workers[i].jobs = p->job_ptrs + (size_t)i * each;
 		p->workers[i].cpu = p->o.ncpus ? (int)p->o.cpus[i] : -1;
 		p->workers[i].irq = p->o.irq;
+		p->workers[i].rests = p->o.irq || p->o.rate;
 		p->workers[i].hz = p->hz;
 		p->workers[i].stop = &p->stop;
 	}
