@@ -35,7 +35,7 @@ enum bdev_op {
 /*
  * One I/O; embedded by the submitter, who fills the first part and keeps it, the iov array and the memory until @done.
  * @done runs on the submitting reactor, perhaps inside bdev_submit(). @err: 0 or -errno
- * (-EIO medium, -ENOSPC, -EFAULT: the memory went away, -EROFS, -ENODEV: the device was removed, -EAGAIN never).
+ * (-EIO medium, -ENOSPC, -EFAULT: the memory went away, -EROFS, -ENODEV: the device was removed, -ERANGE: it is shorter than that, -EAGAIN never).
  */
 struct bdev_io {
 	void (*done)(struct bdev_io *io);
@@ -113,7 +113,7 @@ struct bdev_ch *bdev_get_ch(struct bdev_desc *desc);
 /* No I/O of the caller may be in flight. */
 void bdev_put_ch(struct bdev_ch *ch);
 
-/* Submit; bounds and block alignment are checked (done with -EINVAL). Never blocks; may queue until bdev_kick. */
+/* Submit; bounds (-ERANGE) and block alignment (-EINVAL) are checked. Never blocks; may queue until bdev_kick. */
 void bdev_submit(struct bdev_io *io);
 
 /*

@@ -53,6 +53,7 @@ loses_data(const struct bdev_io *io, int err)
 	case -EDQUOT:
 		return true;
 	case -EINVAL:
+	case -ERANGE:
 	case -EOPNOTSUPP:
 	case -ENODEV:
 	case -EROFS:
@@ -163,9 +164,10 @@ check(const struct bdev *b, const struct bdev_io *io)
 	if (unlikely(io->op == BDEV_FLUSH))
 		return 0;
 	if (unlikely((io->off | io->len) & b->block_mask) ||
-	    unlikely(!io->len || (data && !io->iovcnt)) ||
-	    unlikely(!range_inside(io->off, io->len, end)))
+	    unlikely(!io->len || (data && !io->iovcnt)))
 		return -EINVAL;
+	if (unlikely(!range_inside(io->off, io->len, end)))
+		return -ERANGE; /* it may have shrunk a moment ago */
 	return 0;
 }
 

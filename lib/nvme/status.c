@@ -32,6 +32,8 @@ nvme_status_of(int err, uint8_t bdev_op)
 			return NVME_SC_INTERNAL;
 		return NVME_MEDIA_SC(writes ? NVME_SC_WRITE_FAULT
 					    : NVME_SC_READ_ERROR);
+	case ERANGE: /* the device shrank, NS_RESIZE is on its way */
+		return NVME_DNR(NVME_SC_LBA_RANGE);
 	case ECANCELED:
 		return NVME_SC_ABORT_REQ;
 	case EINVAL:

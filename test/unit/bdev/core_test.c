@@ -167,13 +167,13 @@ submit_checks_bounds(void **state)
 		{ "no iov, write", BDEV_WRITE, 0, 512, 0, -EINVAL },
 		{ "odd length", BDEV_READ, 0, 511, 1, -EINVAL },
 		{ "odd offset", BDEV_WRITE, 1, 512, 1, -EINVAL },
-		{ "one too far", BDEV_READ, 512, LEN, 1, -EINVAL },
-		{ "behind the end", BDEV_READ, LEN, 512, 1, -EINVAL },
-		{ "wraps to 0", BDEV_WRITE, -512ull, 512, 1, -EINVAL },
-		{ "wraps past 0", BDEV_WRITE, -512ull, 1024, 1, -EINVAL },
-		{ "huge length", BDEV_READ, 512, -512ull, 1, -EINVAL },
-		{ "huge zeroing", BDEV_WRITE_ZEROES, 0, -512ull, 0, -EINVAL },
-		{ "huge discard", BDEV_DISCARD, LEN - 512, 1024, 0, -EINVAL },
+		{ "one too far", BDEV_READ, 512, LEN, 1, -ERANGE },
+		{ "behind the end", BDEV_READ, LEN, 512, 1, -ERANGE },
+		{ "wraps to 0", BDEV_WRITE, -512ull, 512, 1, -ERANGE },
+		{ "wraps past 0", BDEV_WRITE, -512ull, 1024, 1, -ERANGE },
+		{ "huge length", BDEV_READ, 512, -512ull, 1, -ERANGE },
+		{ "huge zeroing", BDEV_WRITE_ZEROES, 0, -512ull, 0, -ERANGE },
+		{ "huge discard", BDEV_DISCARD, LEN - 512, 1024, 0, -ERANGE },
 		{ "no such op", BDEV_OPS, 0, 512, 1, -EINVAL },
 		{ "no such op, 255", 255, 0, 512, 1, -EINVAL },
 	};
@@ -221,14 +221,14 @@ resize_tells_and_bounds(void **state)
 	struct unit_dev d;
 
 	unit_open(&d, "f");
-	assert_int_equal(unit_rw(d.ch, BDEV_READ, 8 * 512, buf, 512), -EINVAL);
+	assert_int_equal(unit_rw(d.ch, BDEV_READ, 8 * 512, buf, 512), -ERANGE);
 	fake_bdev_resize(f, 16);
 	assert_int_equal(d.resizes, 1);
 	assert_int_equal(unit_rw(d.ch, BDEV_READ, 8 * 512, buf, 512), 0);
 	fake_bdev_resize(f, 16);
 	assert_int_equal(d.resizes, 1); /* no news */
 	fake_bdev_resize(f, 1);
-	assert_int_equal(unit_rw(d.ch, BDEV_READ, 512, buf, 512), -EINVAL);
+	assert_int_equal(unit_rw(d.ch, BDEV_READ, 512, buf, 512), -ERANGE);
 	bdev_get_info(d.desc, &info);
 	assert_int_equal(info.num_blocks, 1);
 	unit_close(&d);

@@ -218,6 +218,9 @@ test_resize(void **state)
 	fake_bdev_resize(w->disk, 10);
 	guest_step(g, 20);
 	assert_int_equal(guest_cmd(g, 1, rd(g, 1, 10), NULL), 0x80);
+	/* The device knows before we do. */
+	fake_bdev_fail(w->disk, BDEV_READ, -ERANGE, 1);
+	assert_int_equal(guest_cmd(g, 1, rd(g, 1, 9), NULL), 0x80);
 	assert_int_equal(g->ctrl->changed_ns_n, 1);
 }
 
