@@ -6,6 +6,7 @@
 #define DEPTH 4
 #define TOTAL 3000
 #define LEN (1u << 20)
+#define TEARS 30000
 
 struct lane {
 	struct reactor_poller poller;
@@ -194,11 +195,76 @@ delay_on_two_reactors(void **state)
 	unit_teardown(NULL);
 }
 
+/* One block, written and read at once by both: never of two minds. */
+static int
+tear_poll(struct reactor_poller *p)
+{
+	struct lane *l = container_of(p, struct lane, poller);
+	unsigned i = (unsigned)(l - lanes);
+
+	if (l->done == TEARS)
+		return 0;
+	memset(l->buf, (int)(1 + i + l->done % 100 * REACTORS), 4096);
+	l->failed += unit_rw(l->ch, BDEV_WRITE, 4096, l->buf, 4096) != 0;
+	l->failed += unit_rw(l->ch, BDEV_READ, 4096, l->buf + 4096, 4096) != 0;
+	for (unsigned k = 1; k < 4096; k++)
+		l->failed += l->buf[4096 + k] != l->buf[4096];
+	if (++l->done == TEARS) {
+		bdev_put_ch(l->ch);
+		l->end.fn = end_lane;
+		reactor_send(reactor_get(0), &l->end);
+	}
+	return 1;
+}
+
+static void
+start_tears(struct reactor_msg *m)
+{
+	struct lane *l = container_of(m, struct lane, start);
+
+	l->poller = (struct reactor_poller){ .poll = tear_poll, .name = "t" };
+	l->ch = bdev_get_ch(desc);
+	reactor_poller_add(l->reactor, &l->poller);
+}
+
+static void
+malloc_tears_no_block(void **state)
+{
+	struct bdev_malloc_params p = {
+		.name = "m", .block_len = 4096, .num_blocks = 4, .numa = -1
+	};
+	struct unit_ctl u;
+
+	start();
+	assert_int_equal(bdev_malloc_create(&p, unit_ctl(&u)), 0);
+	assert_int_equal(bdev_open("m", true, NULL, NULL, &desc), 0);
+	measured = bdev_of(desc);
+	watchdog.fire = too_long;
+	reactor_timer_start(reactor_get(0), &watchdog, 60ull * 1000000000);
+	ended = 0;
+	for (unsigned i = 0; i < REACTORS; i++) {
+		memset(&lanes[i], 0, sizeof(lanes[i]));
+		lanes[i].reactor = reactor_get(i);
+		lanes[i].buf = calloc(2, 4096);
+		lanes[i].start.fn = start_tears;
+		reactor_send(lanes[i].reactor, &lanes[i].start);
+	}
+	assert_int_equal(reactors_run(), 0);
+	for (unsigned i = 0; i < REACTORS; i++) {
+		assert_int_equal(lanes[i].done, TEARS);
+		assert_int_equal(lanes[i].failed, 0);
+		reactor_poller_del(lanes[i].reactor, &lanes[i].poller);
+		free(lanes[i].buf);
+	}
+	unit_teardown(NULL);
+}
+
 int
 threads_tests(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(aio_on_two_reactors),
+		cmocka_unit_test(malloc_tears_no_block),
 		cmocka_unit_test(delay_on_two_reactors),
 	};
 
