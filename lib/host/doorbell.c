@@ -50,10 +50,12 @@ doorbell_write(struct belfry_host *h, const struct doorbell *db, uint32_t old,
 	if (db->shadow) {
 		uint32_t event;
 
-		__atomic_store_n(db->shadow, val, __ATOMIC_RELEASE);
-		/* Full fence: pairs with the controller's between event index and second look. */
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		event = __atomic_load_n(db->event, __ATOMIC_ACQUIRE);
+		/*
+		 * The store must be seen before the load: pairs with the
+		 * controller's fence between event index and second look.
+		 */
+		__atomic_exchange_n(db->shadow, val, __ATOMIC_SEQ_CST);
+		event = __atomic_load_n(db->event, __ATOMIC_SEQ_CST);
 		if ((uint16_t)(val - event - 1) >= (uint16_t)(val - old))
 			return 0; /* it is awake */
 	}

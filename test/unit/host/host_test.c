@@ -225,6 +225,32 @@ memory(void **state)
 	}
 }
 
+/* Where the machine has 2 MiB pages to give: lengths and addresses are theirs. */
+static void
+huge_pages(void **state)
+{
+	struct peer_opts po = { 0 };
+	struct belfry_mem *m;
+	struct rig r;
+	int err;
+
+	assert_int_equal(rig_open(&r, &po, BELFRY_LEGACY, false), 0);
+	r.h->opts.huge_pages = true;
+	err = belfry_mem_alloc(r.h, 4096, BELFRY_MEM_READ, &m);
+	if (!err) {
+		assert_int_equal(m->len, 2 << 20);
+		assert_int_equal(m->iova % (2 << 20), 0);
+		memset(m->va, 1, m->len);
+		assert_int_equal(belfry_mem_free(r.h, m), 0);
+	} else {
+		assert_int_equal(err, -ENOMEM);
+	}
+	assert_int_equal(peer_maps(r.peer), 0);
+	rig_close(&r);
+	if (err)
+		skip();
+}
+
 static void
 events(void **state)
 {
@@ -296,6 +322,7 @@ host_tests(void)
 		cmocka_unit_test(server_goes),
 		cmocka_unit_test(memory),
 		cmocka_unit_test(events),
+		cmocka_unit_test(huge_pages),
 		cmocka_unit_test(irqs),
 	};
 
