@@ -142,18 +142,18 @@ int ioas_detach(struct ioas_ctx *ctx, struct ioas_op *op);
  * Listeners: whoever caches something of the attached address space (rings, shadow doorbells, replicas).
  * map: an extent has come (also as a replay on attach and on adding the listener).
  * Neither may call the functions above; a listener may remove itself in them, not another.
- * unmap: [iova, iova + len) goes: it is out of the view already; host memory still stands. Forget what is cached,
- * refuse new use; when no I/O touches it any more: ioas_unmap_ack(u) (at once, or later, exactly once, home reactor).
+ * unmap: all that goes by one call of the above, in order of IOVA: it is out of the view already; host memory still stands. Forget
+ * what is cached, refuse new use; when no I/O touches any of it: ioas_unmap_ack(u) (at once, or later, exactly once, home reactor).
+ * @e stays until then.
  */
 struct ioas_unmap; /* a listener's part of one unmap that is under way; lives until every listener has acked */
 struct ioas_listener {
 	void (*map)(struct ioas_listener *l, const struct ioas_extent *e);
 	void (*unmap)(struct ioas_listener *l, const struct ioas_extent *e,
-		      struct ioas_unmap *u);
+		      uint32_t n, struct ioas_unmap *u);
 	struct list node;
 	struct list owed; /* lib/ioas: acks to come */
 };
-/* unmap is called once per extent that goes; ack as often as called. */
 void ioas_unmap_ack(struct ioas_unmap *u);
 void ioas_listen(struct ioas_ctx *ctx, struct ioas_listener *l); /* replays */
 void ioas_unlisten(struct ioas_ctx *ctx,

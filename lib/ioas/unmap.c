@@ -19,7 +19,7 @@ struct ioas_unmap {
 	struct list node; /* in the listener's owed */
 	struct record *rec;
 	struct ioas_listener *l; /* NULL: it has left */
-	uint32_t owed;
+	bool owed;
 };
 
 struct record {
@@ -31,13 +31,14 @@ struct record {
 	bool sync;	    /* still in the caller's call */
 	struct list waiter; /* in as->waiters */
 	struct gone *gone;
-	uint32_t ngone, ntoken;
+	struct ioas_extent *told; /* what listeners see; as long as they may */
+	uint32_t ngone, ntold, ntoken;
 	struct ioas_unmap token[];
 };
 
 static struct record *
 record_create(struct ioas_ctx *ctx, const struct req *r, struct ioas *as,
-	      uint32_t ngone)
+	      uint32_t ngone, uint32_t ntold)
 {
 	struct ioas_listener *l;
 	struct record *rec;
@@ -50,7 +51,11 @@ record_create(struct ioas_ctx *ctx, const struct req *r, struct ioas *as,
 	if (!rec)
 		return NULL;
 	rec->gone = ngone ? malloc(ngone * sizeof(*rec->gone)) : NULL;
-	if (ngone && !rec->gone) {
+	ntold = n ? ntold : 0;
+	rec->told = ntold ? malloc(ntold * sizeof(*rec->told)) : NULL;
+	if ((ngone && !rec->gone) || (ntold && !rec->told)) {
+		free(rec->gone);
+		free(rec->told);
 		free(rec);
 		return NULL;
 	}
@@ -106,6 +111,7 @@ record_finish(struct record *rec)
 		record_drop(w);
 	}
 	free(rec->gone);
+	free(rec->told);
 	free(rec);
 	ctx_may_end(ctx);
 }
@@ -122,24 +128,33 @@ void
 ioas_unmap_ack(struct ioas_unmap *u)
 {
 	assert(u->owed);
-	u->owed--;
+	u->owed = false;
 	record_drop(u->rec);
 }
 
 static void
-record_tell(struct record *rec, uint64_t iova, const struct extent *e)
+record_add(struct record *rec, uint64_t iova, const struct extent *e)
 {
-	struct ioas_extent pub = { iova, e->len, e->delta, e->prot };
+	if (rec->told)
+		rec->told[rec->ntold++] = (struct ioas_extent){
+			iova, e->len, e->delta, e->prot
+		};
+}
+
+/* All at once: a listener that looks for I/O on them looks once. */
+static void
+record_tell(struct record *rec)
+{
 	uint32_t i;
 
-	for (i = 0; i < rec->ntoken; i++) {
+	for (i = 0; rec->ntold && i < rec->ntoken; i++) {
 		struct ioas_unmap *u = &rec->token[i];
 
 		if (!u->l)
 			continue;
-		u->owed++;
+		u->owed = true;
 		rec->left++;
-		u->l->unmap(u->l, &pub, u);
+		u->l->unmap(u->l, rec->told, rec->ntold, u);
 	}
 }
 
@@ -208,7 +223,8 @@ range_take(struct record *rec, struct cursor c, uint32_t n)
 			    rec->gone[i].iova + rec->gone[i].e.len - 1);
 	view_changed(&ctx->view);
 	for (i = 0; i < n; i++)
-		record_tell(rec, rec->gone[i].iova, &rec->gone[i].e);
+		record_add(rec, rec->gone[i].iova, &rec->gone[i].e);
+	record_tell(rec);
 }
 
 int
@@ -236,7 +252,7 @@ unmap_run(struct ioas_ctx *ctx, const struct req *r)
 		if (!n && r->kind == REQ_UNMAP_ALL)
 			return 0;
 	}
-	rec = record_create(ctx, r, as, (uint32_t)n);
+	rec = record_create(ctx, r, as, (uint32_t)n, (uint32_t)n);
 	if (!rec)
 		return -ENOMEM;
 	if (r->kind == REQ_DESTROY) {
@@ -262,7 +278,7 @@ attach_run(struct ioas_ctx *ctx, const struct req *r)
 		return -EINVAL;
 	if (as == old)
 		return 0;
-	if (old && !(rec = record_create(ctx, r, old, 0)))
+	if (old && !(rec = record_create(ctx, r, old, 0, old->table.count)))
 		return -ENOMEM;
 	ctx->attached = as;
 	ctx->view.table = as ? &as->table : &ctx->view.own;
@@ -274,8 +290,9 @@ attach_run(struct ioas_ctx *ctx, const struct req *r)
 
 			view_recent(&ctx->view, iova,
 				    iova + cursor_extent(c)->len - 1);
-			record_tell(rec, iova, cursor_extent(c));
+			record_add(rec, iova, cursor_extent(c));
 		}
+		record_tell(rec);
 	}
 	list_for_each(l, &ctx->listeners, node)
 		listener_replay(ctx, l);
@@ -308,16 +325,16 @@ void
 ioas_unlisten(struct ioas_ctx *ctx, struct ioas_listener *l)
 {
 	struct ioas_unmap *u;
-	uint32_t owed;
+	bool owed;
 
 	list_remove(&l->node);
 	while ((u = list_first(&l->owed, struct ioas_unmap, node))) {
 		list_remove(&u->node);
 		u->l = NULL;
 		owed = u->owed;
-		u->owed = 0;
-		while (owed--)
-			record_drop(u->rec); /* the last one may free u */
+		u->owed = false;
+		if (owed)
+			record_drop(u->rec); /* may free u */
 	}
 }
 

@@ -492,7 +492,7 @@ bool ctrl_drain_step(struct nvme_ctrl *ctrl); /* true: the controller is gone */
 /* map.c: the listener */
 void ctrl_map(struct ioas_listener *l, const struct ioas_extent *e);
 void ctrl_unmap(struct ioas_listener *l, const struct ioas_extent *e,
-		struct ioas_unmap *u);
+		uint32_t n, struct ioas_unmap *u);
 void
 unmap_req_done(struct nvme_req *req); /* a request that unmaps wait for ended */
 void map_step(struct nvme_ctrl *ctrl);

@@ -16,13 +16,19 @@
 #define UNMAP_NS 4000000000u /* a client waits 5 s for its answer */
 #define TICK_NS 100000000u
 
+/* Host memory that goes. */
+struct run {
+	uint64_t host, len;
+};
+
 struct unmap_wait {
 	struct list node; /* ctrl->unmaps */
 	struct ioas_unmap *u;
-	uint64_t host, len;
 	uint64_t seq;	  /* requests mapped later use other extents */
 	uint32_t pending; /* requests */
 	uint64_t since;
+	uint32_t n;
+	struct run runs[]; /* by address; none touch */
 };
 
 void
@@ -93,8 +99,31 @@ ctrl_map(struct ioas_listener *l, const struct ioas_extent *e)
 	ctrl_work(ctrl);
 }
 
+/* ---- rings: by IOVA ---- */
+
+static bool
+ring_lost(struct nvme_ring *ring, const struct ioas_extent *e, uint32_t n)
+{
+	uint64_t len = (uint64_t)ring->npages * NVME_PAGE;
+	uint32_t i = 0, end = n;
+	bool lost = false;
+
+	while (i < end) { /* the first one that ends beyond the ring's start */
+		uint32_t mid = i + (end - i) / 2;
+
+		if (e[mid].iova + (e[mid].len - 1) < ring->iova)
+			i = mid + 1;
+		else
+			end = mid;
+	}
+	for (; i < n && (e[i].iova < ring->iova || e[i].iova - ring->iova < len);
+	     i++)
+		lost |= ring_unmap(ring, e[i].iova, e[i].len);
+	return lost;
+}
+
 static void
-unmap_rings(struct nvme_ctrl *ctrl, const struct ioas_extent *e)
+unmap_rings(struct nvme_ctrl *ctrl, const struct ioas_extent *e, uint32_t n)
 {
 	bool lost = false;
 
@@ -102,11 +131,11 @@ unmap_rings(struct nvme_ctrl *ctrl, const struct ioas_extent *e)
 		struct nvme_cq *cq = ctrl->cqs[i];
 		struct nvme_sq *sq = ctrl->sqs[i];
 
-		if (cq && ring_unmap(&cq->ring, e->iova, e->len)) {
+		if (cq && ring_lost(&cq->ring, e, n)) {
 			cq_update_hold(cq);
 			lost = true;
 		}
-		if (sq && ring_unmap(&sq->ring, e->iova, e->len))
+		if (sq && ring_lost(&sq->ring, e, n))
 			lost = true;
 	}
 	for (unsigned i = 0; lost && i <= ctrl->cfg.io_queues; i++)
@@ -114,21 +143,107 @@ unmap_rings(struct nvme_ctrl *ctrl, const struct ioas_extent *e)
 			sq_update_stop(ctrl->sqs[i]);
 }
 
-static bool
-req_uses(const struct nvme_req *req, uint64_t host, uint64_t len)
-{
-	for (unsigned i = 0; i < req->iovcnt; i++) {
-		uint64_t base = (uintptr_t)req->iov[i].iov_base;
+/* ---- I/O: by host address ---- */
 
-		if (base >= host ? base - host < len
-				 : host - base < req->iov[i].iov_len)
-			return true;
+/*
+ * Sort, in steps of a byte of the page number: 65 535 runs in no order at all take a millisecond so, and ten
+ * by qsort. @tmp has as much room.
+ */
+static void
+runs_sort(struct run *runs, struct run *tmp, uint32_t n)
+{
+	uint64_t low = UINT64_MAX, high = 0;
+	struct run *from = runs, *to = tmp;
+
+	for (uint32_t i = 0; i < n; i++) {
+		low = MIN(low, runs[i].host);
+		high = MAX(high, runs[i].host);
 	}
+	for (unsigned shift = 12; n && (high - low) >> shift; shift += 8) {
+		uint32_t at[257] = { 0 };
+		struct run *swap = from;
+
+		for (uint32_t i = 0; i < n; i++)
+			at[((from[i].host - low) >> shift & 255) + 1]++;
+		for (unsigned b = 0; b < 256; b++)
+			at[b + 1] += at[b];
+		for (uint32_t i = 0; i < n; i++)
+			to[at[(from[i].host - low) >> shift & 255]++] = from[i];
+		from = to;
+		to = swap;
+	}
+	if (from != runs)
+		memcpy(runs, from, n * sizeof(*runs));
+}
+
+/* Two extents may be the same memory: overlapping runs become one, too. */
+static uint32_t
+runs_merge(struct run *runs, uint32_t n)
+{
+	uint32_t last = 0;
+
+	for (uint32_t i = 1; i < n; i++) {
+		uint64_t off = runs[i].host - runs[last].host;
+
+		if (off <= runs[last].len)
+			runs[last].len = MAX(runs[last].len, off + runs[i].len);
+		else
+			runs[++last] = runs[i];
+	}
+	return n ? last + 1 : 0;
+}
+
+/* NULL: no memory. */
+static struct unmap_wait *
+wait_create(const struct ioas_extent *e, uint32_t n)
+{
+	struct unmap_wait *w = malloc(sizeof(*w) + n * sizeof(w->runs[0]));
+	struct run *tmp = malloc(n * sizeof(*tmp));
+
+	if (!w || !tmp) {
+		free(w);
+		free(tmp);
+		return NULL;
+	}
+	w->n = 0;
+	for (uint32_t i = 0; i < n; i++)
+		if (!(e[i].prot & IOAS_NOHOST))
+			w->runs[w->n++] = (struct run){ e[i].iova + e[i].delta,
+							e[i].len };
+	runs_sort(w->runs, tmp, w->n);
+	w->n = runs_merge(w->runs, w->n);
+	free(tmp);
+	return w;
+}
+
+static bool
+touches(const struct unmap_wait *w, uint64_t host, uint64_t len)
+{
+	uint32_t i = 0, end = w->n;
+
+	while (i < end) { /* the first run that ends beyond @host */
+		uint32_t mid = i + (end - i) / 2;
+
+		if (w->runs[mid].host + w->runs[mid].len <= host)
+			i = mid + 1;
+		else
+			end = mid;
+	}
+	return i < w->n && w->runs[i].host < host + len;
+}
+
+static bool
+req_uses(const struct nvme_req *req, const struct unmap_wait *w)
+{
+	for (unsigned i = 0; i < req->iovcnt; i++)
+		if (touches(w, (uintptr_t)req->iov[i].iov_base,
+			    req->iov[i].iov_len))
+			return true;
 	return false;
 }
 
 static uint32_t
-unmap_scan(struct nvme_ctrl *ctrl, uint64_t host, uint64_t len)
+unmap_scan(struct nvme_ctrl *ctrl, const struct unmap_wait *w)
 {
 	uint32_t n = 0;
 
@@ -138,7 +253,7 @@ unmap_scan(struct nvme_ctrl *ctrl, uint64_t host, uint64_t len)
 		if (!ctrl->sqs[i])
 			continue;
 		list_for_each(req, &ctrl->sqs[i]->inflight, node) {
-			if (req_uses(req, host, len)) {
+			if (req_uses(req, w)) {
 				req->unmaps = 1;
 				n++;
 			}
@@ -147,36 +262,37 @@ unmap_scan(struct nvme_ctrl *ctrl, uint64_t host, uint64_t len)
 	return n;
 }
 
+/* One look at the rings and one at the requests, however many extents go. */
 void
-ctrl_unmap(struct ioas_listener *l, const struct ioas_extent *e,
+ctrl_unmap(struct ioas_listener *l, const struct ioas_extent *e, uint32_t n,
 	   struct ioas_unmap *u)
 {
 	struct nvme_ctrl *ctrl = container_of(l, struct nvme_ctrl, listener);
-	uint64_t host = e->iova + e->delta;
+	struct nvme_group *g = &ctrl->group;
 	struct unmap_wait *w;
-	uint32_t n = 0;
 
-	unmap_rings(ctrl, e);
-	dbbuf_unmap(ctrl, e->iova, e->len);
-	if (!(e->prot & IOAS_NOHOST) &&
-	    (ctrl->group.io_inflight || ctrl->group.admin_inflight))
-		n = unmap_scan(ctrl, host, e->len);
-	if (!n) {
+	unmap_rings(ctrl, e, n);
+	for (uint32_t i = 0; i < n; i++)
+		dbbuf_unmap(ctrl, e[i].iova, e[i].len);
+	if (!g->io_inflight && !g->admin_inflight) {
 		ioas_unmap_ack(u);
 		return;
 	}
-	w = malloc(sizeof(*w));
+	w = wait_create(e, n);
 	if (!w) {
 		/* Never answer early: it is owed until the listener goes. */
 		ctrl_fail_for_good(ctrl, "no memory to wait for an unmap");
 		return;
 	}
-	*w = (struct unmap_wait){ .u = u,
-				  .host = host,
-				  .len = e->len,
-				  .seq = ctrl->group.seq,
-				  .pending = n,
-				  .since = reactor_now() };
+	w->pending = unmap_scan(ctrl, w);
+	if (!w->pending) {
+		free(w);
+		ioas_unmap_ack(u);
+		return;
+	}
+	w->u = u;
+	w->seq = g->seq;
+	w->since = reactor_now();
 	list_push_back(&ctrl->unmaps, &w->node);
 	ctrl_tick(ctrl, UNMAP_NS);
 }
@@ -192,7 +308,7 @@ unmap_req_done(struct nvme_req *req)
 	list_for_each_safe(w, tmp, &ctrl->unmaps, node) {
 		struct ioas_unmap *u = w->u;
 
-		if (req->seq >= w->seq || !req_uses(req, w->host, w->len) ||
+		if (req->seq >= w->seq || !req_uses(req, w) ||
 		    --w->pending)
 			continue;
 		list_remove(&w->node);

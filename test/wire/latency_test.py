@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """What one client may do to another's I/O on the same core. The bounds are wide: the machine may have other work."""
+import mmap
 import os
 import struct
 import sys
@@ -73,6 +74,45 @@ def test_register_flood():
               tuple(1e3 * t for t in busy + idle))
         assert busy[0] < 0.012, busy
         flood.close()
+
+
+def test_many_extents_go():
+    """One unmap of 60 000 extents with 192 reads of 1 MiB on them in flight."""
+    n, reads, apart = 60000, 192, 1 << 32
+    with Daemon() as d:
+        d.rpc("nvmf_create_transport", trtype="VFIOUSER", max_queue_depth=4096)
+        for name in ("a", "b"):
+            d.rpc("bdev_malloc_create", name=name, block_size=512, num_blocks=20480)
+        slow = {f"{p}_{op}_latency": 3000000 for p in ("avg", "p99") for op in ("read", "write")}
+        d.rpc("bdev_delay_create", base_bdev_name="a", name="slow", **slow)
+        a = Host(listen(d, "a", "slow"))
+        lists, queue, entries = 1 << 20, 2 << 20, 256
+        os.ftruncate(a.memfd, (4 << 20) + n * 2 * PAGE)
+        low = mmap.mmap(a.memfd, 4 << 20)
+        a.map(1 << 20, 3 << 20)
+        for i in range(n):  # every other page of the file, so that none touch
+            a.map((4 << 20) + i * 2 * PAGE, PAGE, apart + i * PAGE)
+        assert a.admin(5, prp1=queue, dw10=(entries - 1) << 16 | 2, dw11=1) == 0
+        assert a.admin(1, prp1=queue + (1 << 16), dw10=(entries - 1) << 16 | 2, dw11=2 << 16 | 1) == 0
+        for r in range(reads):
+            page = [apart + (r * 256 + i) * PAGE for i in range(256)]
+            struct.pack_into("<255Q", low, lists + r * PAGE, *page[1:])
+            struct.pack_into("<BBHIQQQQIIIIII", low, queue + (1 << 16) + 64 * r, READ, 0, r, 1, 0, 0, page[0],
+                             lists + r * PAGE, 0, 0, 2047, 0, 0, 0)
+        with Victim(listen(d, "b", "b")) as victim:
+            time.sleep(1)
+            idle = victim.stop()
+            a.write(0, 0x1010, struct.pack("<I", reads))
+            a.s.settimeout(60)
+            start = time.monotonic()
+            a.call(3, struct.pack("<IIQQ", 24, 0, apart, n * PAGE))
+            took = time.monotonic() - start
+            busy = victim.stop()
+        print("unmap: %.1f s, slowest read %.1f ms; idle %.1f ms" % (took, 1e3 * busy[1], 1e3 * idle[1]))
+        assert 1 < took < 20, took  # it waited for the reads
+        assert busy[1] < 0.3, busy
+        low.close()
+        a.close()
 
 
 if __name__ == "__main__":

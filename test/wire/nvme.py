@@ -31,8 +31,8 @@ class Host(Client):
         assert self.admin(5, prp1=CQ, dw10=(DEPTH - 1) << 16 | 1, dw11=1) == 0
         assert self.admin(1, prp1=SQ, dw10=(DEPTH - 1) << 16 | 1, dw11=1 << 16 | 1) == 0
 
-    def map(self, off, size):
-        payload = struct.pack("<IIQQQ", 32, 3, off, off, size)
+    def map(self, off, size, iova=None):
+        payload = struct.pack("<IIQQQ", 32, 3, off, off if iova is None else iova, size)
         msg = struct.pack("<HHIII", 7, 2, 16 + len(payload), 0, 0) + payload
         socket.send_fds(self.s, [msg], [self.memfd])
         _, _, size, flags, err = struct.unpack("<HHIII", self.receive(16))

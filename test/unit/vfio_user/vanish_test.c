@@ -159,7 +159,7 @@ hold_map(struct ioas_listener *l, const struct ioas_extent *e)
 }
 
 static void
-hold_unmap(struct ioas_listener *l, const struct ioas_extent *e,
+hold_unmap(struct ioas_listener *l, const struct ioas_extent *e, uint32_t n,
 	   struct ioas_unmap *u)
 {
 	held_unmap = u;
