@@ -177,6 +177,7 @@ sleep_once(struct reactor *r)
 	}
 	__atomic_store_n(&r->sleeping, 0, __ATOMIC_SEQ_CST);
 	set_clock(r, false);
+	r->next_look = r->now + LOOK_NS; /* the sleep was one */
 	disarm_pollers(r);
 	if (r->ev_len)
 		work = events_dispatch(r);
