@@ -132,7 +132,7 @@ test_reconnects(void **state)
 	struct vu_dma_map map = { 32, 3, 0, 0x100000, 0x10000 };
 	struct vfio_region_info region = { .argsz = 64 };
 	int memory = memfd_create("guest", MFD_CLOEXEC);
-	unsigned before;
+	unsigned before = 0;
 
 	assert_int_equal(ftruncate(memory, 1 << 20), 0);
 	for (int i = 0; i < 1000; i++) {
