@@ -86,20 +86,21 @@ check_nsid(struct nvme_ctrl *ctrl, const struct log_page *page, uint32_t nsid)
  * transfer is bounded by MDTS like any other, so a NUMD of 16 GiB ends here.
  */
 static nvme_status_t
-send_page(struct nvme_req *req, const void *page, uint64_t page_len,
-	  uint64_t off, uint64_t want)
+send_page(struct nvme_req *req, const uint8_t page[2 * LOG_MAX_LEN],
+	  uint64_t page_len, uint64_t off, uint64_t want)
 {
-	uint8_t *buf;
+	nvme_status_t status;
 
 	if (off > page_len || off & 3)
 		return INVALID_FIELD;
 	if (want > req->sq->group->ctrl->cfg.max_io_size)
 		return INVALID_FIELD;
-	buf = req_buf(req, (uint32_t)want);
-	if (!buf)
-		return NVME_SC_INTERNAL;
-	memcpy(buf, (const uint8_t *)page + off, MIN(want, page_len - off));
-	return req_to_host(req, buf, (uint32_t)want);
+	status = req_map(req, (uint32_t)want, IOAS_WRITE);
+	if (!status)
+		iov_write(req->iov, req->iovcnt, 0, page + off,
+			  (uint32_t)MIN(want, LOG_MAX_LEN));
+	req->iovcnt = 0;
+	return status;
 }
 
 nvme_status_t
@@ -110,7 +111,7 @@ log_page_get(struct nvme_ctrl *ctrl, struct nvme_req *req)
 	uint64_t numd = (uint64_t)(sqe->cdw11 & 0xffff) << 16 |
 			sqe->cdw10 >> 16; /* 0's based */
 	uint64_t off = (uint64_t)sqe->cdw13 << 32 | sqe->cdw12;
-	uint64_t buf[LOG_MAX_LEN / 8] = { 0 };
+	uint64_t buf[2 * LOG_MAX_LEN / 8] = { 0 };
 	nvme_status_t status;
 
 	if (!pages[lid].len)
@@ -123,7 +124,8 @@ log_page_get(struct nvme_ctrl *ctrl, struct nvme_req *req)
 	if (status)
 		return status;
 	fill(ctrl, lid, sqe->nsid, buf);
-	status = send_page(req, buf, pages[lid].len, off, (numd + 1) * 4);
+	status = send_page(req, (uint8_t *)buf, pages[lid].len, off,
+			   (numd + 1) * 4);
 	if (status || sqe->cdw10 & CDW10_RAE)
 		return status;
 	if (lid == NVME_LOG_LID_CHANGED_NS)

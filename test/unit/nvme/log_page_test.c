@@ -84,6 +84,19 @@ bounds_every_page(void **state)
 	}
 }
 
+/* Longer than any page: no more is written than there is. */
+static void
+writes_no_more_than_a_page(void **state)
+{
+	struct fx *fx = *state;
+	uint8_t *data = fx_data(fx);
+
+	memset(data, 0xa5, 8192);
+	assert_int_equal(get(fx, 2 | RAE, 0, 0, 8192 / 4).status, 0);
+	for (unsigned i = 512; i < 8192; i++)
+		assert_int_equal(data[i], i < 4096 ? 0 : 0xa5);
+}
+
 static const struct row {
 	const char *name;
 	uint32_t lid, nsid;
@@ -320,6 +333,7 @@ log_page_tests(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(knows_its_pages, start),
 		cmocka_unit_test_setup(bounds_every_page, start),
+		cmocka_unit_test_setup(writes_no_more_than_a_page, start),
 		cmocka_unit_test_setup(checks_fields, start),
 		cmocka_unit_test_setup(logs_errors_newest_first, start),
 		cmocka_unit_test_setup(logs_an_error_of_no_command, start),
