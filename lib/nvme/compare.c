@@ -38,14 +38,20 @@ piece_submit(struct nvme_req *req, uint64_t off, uint32_t len)
 static bool
 piece_equal(const struct nvme_req *req, uint32_t len)
 {
+	const struct iovec *iov = req->iov, *end = iov + req->iovcnt;
 	const char *want = req->buf;
 	uint64_t off = req->done_len;
-	char host[512];
 
-	for (uint32_t i = 0; i < len; i += sizeof(host)) {
-		iov_read(req->iov, req->iovcnt, off + i, host, sizeof(host));
-		if (memcmp(want + i, host, sizeof(host)))
+	for (; iov < end && off >= iov->iov_len; iov++)
+		off -= iov->iov_len;
+	for (; len; iov++) {
+		uint32_t n = (uint32_t)MIN(len, iov->iov_len - off);
+
+		if (memcmp(want, (char *)iov->iov_base + off, n))
 			return false;
+		want += n;
+		len -= n;
+		off = 0;
 	}
 	return true;
 }
@@ -80,10 +86,10 @@ piece_start(struct nvme_req *req)
 	uint32_t len;
 
 	st = io_range(req, &off, &len);
+	if (!st) /* first: that one waits for it is quickly found */
+		st = req_io_buf(req, PIECE + sizeof(struct iovec));
 	if (!st && is_compare(req))
 		st = req_map(req, len, IOAS_READ);
-	if (!st)
-		st = req_io_buf(req, PIECE + sizeof(struct iovec));
 	if (st)
 		return st;
 	req->done_len = 0;

@@ -304,7 +304,7 @@ ctrl_step(struct nvme_ctrl *ctrl)
 		ctrl_intx_update(ctrl);
 	}
 	map_step(ctrl);
-	req_retry(&ctrl->buf_waits);
+	req_retry_bufs(ctrl);
 	queues_step(ctrl);
 	ns_step(ctrl);
 	ctrl_drain_step(ctrl); /* may free it: the last */

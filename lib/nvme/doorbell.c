@@ -68,8 +68,10 @@ doorbell_reset(struct nvme_ctrl *ctrl)
 void
 doorbell_bad_value(struct nvme_ctrl *ctrl)
 {
-	if (ctrl->state == CTRL_READY)
-		aer_event(ctrl, AER_ERROR, INFO_BAD_VALUE, LOG_ERRORS);
+	if (ctrl->state != CTRL_READY)
+		return;
+	log_page_error(ctrl, NULL, NVME_SC_INVALID_FIELD);
+	aer_event(ctrl, AER_ERROR, INFO_BAD_VALUE, LOG_ERRORS);
 }
 
 static bool

@@ -186,6 +186,19 @@ set_queue_counts(struct nvme_ctrl *ctrl, uint32_t cdw11, uint32_t *dw0)
 	return NVME_OK;
 }
 
+/*
+ * Off: later writes go to the medium; what was completed before may still be in the
+ * cache, and is not when this command completes. If that fails it stays off.
+ */
+static nvme_status_t
+set_write_cache(struct nvme_ctrl *ctrl, struct nvme_req *req, uint32_t on)
+{
+	uint32_t before = ctrl->feat.write_cache;
+
+	ctrl->feat.write_cache = on;
+	return before && !on ? io_flush_all(req) : NVME_OK;
+}
+
 static nvme_status_t
 set_async_config(struct nvme_ctrl *ctrl, uint32_t cdw11)
 {
@@ -386,8 +399,7 @@ set_value(struct nvme_ctrl *ctrl, struct nvme_req *req)
 	case NVME_FEAT_FID_ERR_RECOVERY:
 		return set_error_recovery(ctrl, req->sqe.nsid, v);
 	case NVME_FEAT_FID_VOLATILE_WC:
-		f->write_cache = v & 1;
-		return NVME_OK;
+		return set_write_cache(ctrl, req, v & 1);
 	case NVME_FEAT_FID_NUM_QUEUES:
 		return set_queue_counts(ctrl, v, &req->dw0);
 	case NVME_FEAT_FID_IRQ_COALESCE:

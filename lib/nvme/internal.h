@@ -318,7 +318,7 @@ struct nvme_ctrl {
 	bool attached;	     /* known to the subsystem */
 	uint8_t shutdown;    /* SHUT_* */
 	uint32_t flush_nsid; /* shutdown: the next namespace to flush */
-	bool flushing, ended;
+	bool flushing, flush_failed, ended;
 	struct bdev_io flush_io;
 	struct {
 		void (*done)(void *arg);
@@ -333,7 +333,7 @@ struct nvme_ctrl {
 #define DRAIN_FUNCTION 2u /* FLR, DEVICE_RESET */
 #define DRAIN_SUBSYS 4u	  /* NSSR */
 #define DRAIN_DESTROY 8u
-enum { SHUT_NONE, SHUT_WAIT, SHUT_FLUSH, SHUT_DONE };
+enum { SHUT_NONE, SHUT_WAIT, SHUT_FLUSH, SHUT_DONE, SHUT_FAILED };
 
 /* ---- who offers what ---- */
 /* status.c */
@@ -368,6 +368,7 @@ nvme_status_t req_bad_memory(struct nvme_req *req, iova_t iova, uint64_t len);
 /* A longer iov array; NVME_PENDING: none is free, the request waits. */
 nvme_status_t req_long_iov(struct nvme_req *req);
 void req_retry(struct list *waits); /* run again those that wait on it now */
+void req_retry_bufs(struct nvme_ctrl *ctrl);
 /* Copy between the request's iov, from byte @off of it, and @buf. */
 void iov_read(const struct iovec *iov, unsigned cnt, uint64_t off, void *buf,
 	      uint32_t len);

@@ -81,6 +81,8 @@ attached(struct reactor_msg *m)
 		return;
 	}
 	ctrl->cntlid = l->cntlid;
+	ctrl->power_cycles = l->power_cycles;
+	ctrl->unsafe_shutdowns = l->unsafe_shutdowns;
 	for (unsigned i = 0; i < l->entries; i++)
 		if (nsref_add(ctrl, &l->table[i].info, l->table[i].desc))
 			log_error("namespace %u is not seen by controller %u "
@@ -92,6 +94,16 @@ attached(struct reactor_msg *m)
 	ctrl->attached = true;
 	ctrl_open(ctrl);
 	l->done(l->arg, ctrl, 0);
+}
+
+static void
+link_add(struct ctrl_link *l)
+{
+	struct nvme_subsys *s = l->subsys;
+
+	list_push_back(&s->links, &l->node);
+	l->power_cycles = ++s->power_cycles;
+	l->unsafe_shutdowns = s->unsafe_shutdowns;
 }
 
 /* Control: from here on changes of the table are sent to it, behind this answer. */
@@ -106,7 +118,7 @@ attach(struct reactor_msg *m)
 	if (l->err)
 		free(l->table);
 	else
-		list_push_back(&l->subsys->links, &l->node);
+		link_add(l);
 	l->msg.fn = attached;
 	reactor_send(l->home, &l->msg);
 }
@@ -165,6 +177,8 @@ detach(struct reactor_msg *m)
 	struct ctrl_link *l = container_of(m, struct ctrl_link, msg);
 
 	list_remove(&l->node);
+	l->subsys->unsafe_shutdowns +=
+		l->ctrl->unsafe_shutdowns - l->unsafe_shutdowns;
 	l->msg.fn = detached;
 	reactor_send(l->home, &l->msg);
 }

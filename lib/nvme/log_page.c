@@ -82,8 +82,10 @@ check_nsid(struct nvme_ctrl *ctrl, const struct log_page *page, uint32_t nsid)
 }
 
 /*
- * The host's part of @page: @want bytes from @off, zeros behind its end. A
- * transfer is bounded by MDTS like any other, so a NUMD of 16 GiB ends here.
+ * The host's part of @page, whose array has zeros behind its end: @want bytes from
+ * @off. A transfer is bounded by MDTS like any other, so a NUMD of 16 GiB ends here.
+ * What is asked for beyond the longest page is undefined (NVMe 2.0 §5.16) and left
+ * as it is: a flood of commands shall not have us write megabytes.
  */
 static nvme_status_t
 send_page(struct nvme_req *req, const uint8_t page[2 * LOG_MAX_LEN],
@@ -138,10 +140,8 @@ log_page_get(struct nvme_ctrl *ctrl, struct nvme_req *req)
 void
 log_page_reset(struct nvme_ctrl *ctrl)
 {
-	if (!ctrl->power_on_ns) { /* its first: a client's controller is new */
+	if (!ctrl->power_on_ns) /* its first: a client's controller is new */
 		ctrl->power_on_ns = reactor_now();
-		ctrl->power_cycles = 1;
-	}
 	memset(ctrl->errlog, 0, sizeof(ctrl->errlog));
 	ctrl->changed_ns_n = 0;
 }

@@ -20,26 +20,38 @@ req_slow(struct nvme_req *req)
 	list_init(&req->wait);
 }
 
-void
-req_free_slow(struct nvme_req *req)
+/* Scratch and long iov array. */
+static void
+req_give_back(struct nvme_req *req)
 {
 	struct nvme_group *g = req->sq->group;
 
 	if (req->flags & REQ_BUF_IO)
 		g->ctrl->buf_used -= req->buf_len;
+	req->flags &= (uint8_t)~REQ_BUF_IO;
 	free(req->buf); /* cold: few commands have a buffer */
 	req->buf = NULL;
-	req->buf_len = req->step = 0;
+	req->buf_len = 0;
+	if (req->iov != req->inline_iov) {
+		pool_put(&g->core->iovs, req->iov);
+		g->iov_used--;
+		req->iov = req->inline_iov;
+	}
+}
+
+void
+req_free_slow(struct nvme_req *req)
+{
+	struct nvme_group *g = req->sq->group;
+
+	req_give_back(req);
+	req->step = 0;
 	req->done_len = 0;
 	req->abort = NULL;
 	req->deadline = 0;
 	req->dw = 0;
 	req->flags = 0;
 	list_remove(&req->wait);
-	if (req->iov != req->inline_iov) {
-		pool_put(&g->core->iovs, req->iov);
-		g->iov_used--;
-	}
 	if (!list_empty(&g->ctrl->buf_waits))
 		ctrl_work(g->ctrl);
 }
@@ -88,7 +100,10 @@ req_drop(struct nvme_req *req)
 
 /* ---- memory that is not there ---- */
 
-/* Back to where it was before its handler ran; it is run again from there. */
+/*
+ * Back to where it was before its handler ran; it is run again from there. Nothing is kept
+ * meanwhile that others wait for, or two could wait for each other.
+ */
 static nvme_status_t
 req_park(struct nvme_req *req, struct list *waits)
 {
@@ -101,6 +116,7 @@ req_park(struct nvme_req *req, struct list *waits)
 	}
 	req->iovcnt = 0;
 	req_slow(req);
+	req_give_back(req);
 	list_push_back(waits, &req->wait);
 	return NVME_PENDING;
 }
@@ -119,6 +135,27 @@ req_retry(struct list *waits)
 		list_remove(&req->wait);
 		req_start(req);
 	}
+}
+
+/*
+ * Those that wait for scratch or a long iov array, until one has to wait again: it
+ * stays the first.
+ */
+void
+req_retry_bufs(struct nvme_ctrl *ctrl)
+{
+	struct list now;
+
+	list_init(&now);
+	list_splice(&now, &ctrl->buf_waits);
+	while (!list_empty(&now) && list_empty(&ctrl->buf_waits)) {
+		struct nvme_req *req =
+			list_entry(now.next, struct nvme_req, wait);
+
+		list_remove(&req->wait);
+		req_start(req);
+	}
+	list_splice(&ctrl->buf_waits, &now);
 }
 
 nvme_status_t

@@ -17,6 +17,8 @@ struct nvme_subsys {
 	struct subsys_ns *ns[NVME_MAX_NS];
 	struct list links; /* controllers that are attached */
 	uint16_t next_cntlid;
+	/* SMART: controllers so far, and how many went without a shutdown */
+	uint64_t power_cycles, unsafe_shutdowns;
 };
 
 /* What a controller reports about itself. */
@@ -42,6 +44,7 @@ struct ctrl_link {
 	unsigned entries;
 	int err;
 	uint16_t cntlid;
+	uint64_t power_cycles, unsafe_shutdowns; /* when it was attached */
 	void (*done)(void *arg, struct nvme_ctrl *ctrl, int err);
 	void *arg;
 	/* control reactor */

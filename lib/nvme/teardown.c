@@ -77,8 +77,7 @@ resets_done(struct nvme_ctrl *ctrl)
 static void
 reset_state(struct nvme_ctrl *ctrl, uint8_t why)
 {
-	if (why & (DRAIN_FUNCTION | DRAIN_SUBSYS) && ctrl->sqs[0] &&
-	    ctrl->shutdown != SHUT_DONE)
+	if (why & ~DRAIN_RESET && ctrl->sqs[0] && ctrl->shutdown != SHUT_DONE)
 		ctrl->unsafe_shutdowns++;
 	free_queues(ctrl);
 	dbbuf_reset(ctrl);
@@ -150,9 +149,11 @@ flush_done(struct bdev_io *io)
 	struct nvme_nsref *ns = ctrl->group.ns[ctrl->flush_nsid - 1];
 
 	ctrl->flushing = false;
-	if (io->err)
+	if (io->err) {
 		log_guest(LOG_ERROR, "flush of namespace %u at shutdown: %d",
 			  ns->nsid, io->err);
+		ctrl->flush_failed = true;
+	}
 	if (--ns->inflight == 0 && ns->removing)
 		ns_drained(ns);
 	ctrl_work(ctrl); /* the next one from there: no recursion */
@@ -179,12 +180,22 @@ shutdown_step(struct nvme_ctrl *ctrl)
 {
 	if (ctrl->shutdown == SHUT_WAIT && !ctrl->group.io_inflight) {
 		ctrl->shutdown = SHUT_FLUSH;
+		ctrl->flush_failed = false;
 		ctrl->flush_nsid = NVME_CC_SHN(ctrl->cc) == NVME_CC_SHN_ABRUPT
 					   ? NVME_MAX_NS
 					   : 0;
 	}
 	if (ctrl->shutdown != SHUT_FLUSH || ctrl->flushing || flush_next(ctrl))
 		return;
+	/*
+	 * SHST never says that it is complete then, so that the host notices.
+	 * Another try proves nothing: the kernel tells of lost data once.
+	 */
+	if (ctrl->flush_failed) {
+		ctrl->shutdown = SHUT_FAILED;
+		ctrl_fail(ctrl, "a flush at shutdown failed");
+		return;
+	}
 	ctrl->shutdown = SHUT_DONE;
 	ctrl->csts &= ~(3u << NVME_CSTS_SHST_SHIFT);
 	ctrl->csts |= (uint32_t)NVME_CSTS_SHST_CMPLT << NVME_CSTS_SHST_SHIFT;

@@ -145,6 +145,30 @@ test_destroy_waits(void **state)
 			 0);
 }
 
+/* The subsystem counts them over all clients. */
+static void
+test_power_counters(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	uint64_t cycles = g->ctrl->power_cycles;
+	uint64_t unsafe = g->ctrl->unsafe_shutdowns;
+
+	guest_destroy_ctrl(g); /* enabled */
+	guest_create_ctrl(g);
+	assert_int_equal(g->ctrl->power_cycles, cycles + 1);
+	assert_int_equal(g->ctrl->unsafe_shutdowns, unsafe + 1);
+	guest_destroy_ctrl(g); /* never enabled */
+	guest_create_ctrl(g);
+	assert_int_equal(guest_enable(g, 32), RDY);
+	guest_wr(g, NVME_REG_CC, 1 | 1 << 14 | CC_GOOD);
+	guest_step(g, 20);
+	guest_destroy_ctrl(g); /* shut down */
+	guest_create_ctrl(g);
+	assert_int_equal(g->ctrl->power_cycles, cycles + 3);
+	assert_int_equal(g->ctrl->unsafe_shutdowns, unsafe + 1);
+}
+
 static void
 test_keep_alive(void **state)
 {
@@ -258,6 +282,8 @@ ctrl_tests(void)
 						world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_destroy_waits, world_setup,
 						world_teardown),
+		cmocka_unit_test_setup_teardown(test_power_counters,
+						world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_keep_alive, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_many_lives, world_setup,

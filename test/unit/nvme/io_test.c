@@ -174,6 +174,35 @@ test_scratch(void **state)
 	assert_int_equal(w->g.ctrl->buf_used, 0);
 }
 
+/* Who waits for scratch is asked again when some is free, not at every end. */
+static void
+test_compares_wait(void **state)
+{
+	enum { N = 200 };
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	iova_t buf = guest_alloc(g, 65536);
+	struct nvme_sqe sqe = guest_rw(g, 5, 0, 128, buf, 65536);
+	uint32_t seq = g->ctrl->group.seq;
+	struct nvme_cqe cqe;
+
+	assert_int_equal(guest_create_q(g, 2, 256, false), 0);
+	fake_bdev_hold(w->disk, true);
+	for (unsigned i = 0; i < N; i++)
+		guest_put(g, 2, sqe);
+	guest_ring(g, 2);
+	guest_step(g, 100);
+	for (unsigned i = 0; i < N; i++) {
+		assert_int_equal(fake_bdev_release(w->disk, 1, 0), 1);
+		guest_step(g, 3);
+		assert_true(guest_take(g, 2, &cqe));
+		assert_int_equal(cqe.status >> 1, 0);
+	}
+	assert_in_range(g->ctrl->group.seq - seq, N, N + 10);
+	assert_int_equal(w->g.ctrl->buf_used, 0);
+	assert_int_equal(w->g.ctrl->group.iov_used, 0);
+}
+
 static void
 test_flags(void **state)
 {
@@ -181,6 +210,7 @@ test_flags(void **state)
 	struct guest *g = &w->g;
 	iova_t buf = guest_alloc(g, 4096);
 	struct nvme_sqe sqe = guest_rw(g, 1, 0, 1, buf, 512);
+	struct nvme_cqe cqe;
 
 	assert_int_equal(guest_cmd(g, 1, sqe, NULL), 0);
 	assert_int_equal(fake_bdev_last(w->disk).flags, 0);
@@ -197,7 +227,17 @@ test_flags(void **state)
 	sqe.cdw12 |= 1u << 25; /* DEAC */
 	assert_int_equal(guest_cmd(g, 1, sqe, NULL), 0);
 	assert_int_equal(fake_bdev_last(w->disk).flags, BDEV_IO_UNMAP);
-	w->g.ctrl->feat.write_cache = 0; /* Feature 06 off */
+	/* Feature 06 off: it is done when what was cached is safe */
+	fake_bdev_hold(w->disk, true);
+	guest_submit(g, 0, (struct nvme_sqe){ .opcode = 9, .cdw10 = 6 });
+	guest_step(g, 20);
+	assert_int_equal(fake_bdev_held(w->disk), 1);
+	assert_int_equal(fake_bdev_held_io(w->disk, 0)->op, BDEV_FLUSH);
+	assert_false(guest_take(g, 0, &cqe));
+	fake_bdev_hold(w->disk, false);
+	fake_bdev_release(w->disk, 1, 0);
+	assert_true(guest_wait(g, 0, &cqe));
+	assert_int_equal(cqe.status >> 1, 0);
 	sqe = guest_rw(g, 1, 0, 1, buf, 512);
 	assert_int_equal(guest_cmd(g, 1, sqe, NULL), 0);
 	assert_int_equal(fake_bdev_last(w->disk).flags, BDEV_IO_FUA);
@@ -356,6 +396,8 @@ io_tests(void)
 		cmocka_unit_test_setup_teardown(test_status, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_data, world_setup,
+						world_teardown),
+		cmocka_unit_test_setup_teardown(test_compares_wait, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_compare, world_setup,
 						world_teardown),

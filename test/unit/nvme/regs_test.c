@@ -210,6 +210,18 @@ test_shutdown(void **state)
 	guest_step(g, 5);
 	assert_int_equal(SHST(guest_rd(g, NVME_REG_CSTS)), 2);
 	assert_int_equal(fake_bdev_count(w->disk, BDEV_FLUSH), flushes + 1);
+	/* the flush fails: never complete, and fatal; a reset helps */
+	guest_disable(g);
+	assert_int_equal(guest_enable(g, 32), RDY);
+	fake_bdev_fail(w->disk, BDEV_FLUSH, -EIO, 1);
+	guest_wr(g, NVME_REG_CC, 1 | 1 << 14 | CC_GOOD);
+	guest_step(g, 50);
+	assert_int_equal(guest_rd(g, NVME_REG_CSTS), RDY | CFS | 1 << 2);
+	guest_disable(g);
+	assert_int_equal(guest_enable(g, 32), RDY);
+	guest_wr(g, NVME_REG_CC, 1 | 1 << 14 | CC_GOOD);
+	guest_step(g, 5);
+	assert_int_equal(SHST(guest_rd(g, NVME_REG_CSTS)), 2);
 }
 
 static void

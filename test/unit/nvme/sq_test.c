@@ -82,6 +82,7 @@ test_bad_tail(void **state)
 	struct world *w = *state;
 	struct guest *g = &w->g;
 	static const uint32_t bad[] = { 64, 65, 0x10000, 0xffffffff };
+	uint64_t errors = g->ctrl->error_count;
 	struct nvme_cqe cqe;
 
 	assert_int_equal(guest_create_q(g, 2, 64, true), 0);
@@ -90,6 +91,9 @@ test_bad_tail(void **state)
 		g->db[4] = bad[i];
 		guest_step(g, 20);
 		assert_false(guest_take(g, 2, &cqe));
+		assert_int_equal(g->ctrl->error_count, ++errors);
+		assert_int_equal(g->ctrl->errlog[(errors - 1) % 64].sqid,
+				 0xffff);
 		assert_int_equal(guest_cmd(g, 1, flush, NULL), 0);
 	}
 	assert_int_equal(guest_rd(g, NVME_REG_CSTS), 1);
