@@ -189,6 +189,11 @@ struct nvme_group {
 	uint32_t max_len; /* bytes of one command */
 	uint32_t budget;  /* commands of one queue and round */
 	uint32_t nhot;
+	/* of this round: what may still be fetched, in commands and blocks */
+	uint64_t round;
+	uint32_t cmds_left;
+	int32_t blocks_left;
+	uint8_t block_shift; /* the longest block of its namespaces */
 	uint32_t iov_quota, iov_used;	    /* long iov arrays */
 	struct list node;		    /* core->groups */
 	struct list work;		    /* core->work: ctrl_step() is due */
@@ -215,6 +220,7 @@ struct nvme_core {
 	uint64_t round;
 	uint32_t nhot;
 	uint32_t ncold;
+	struct nvme_sq *denied; /* first that was not fetched for its budget */
 	bool scan_all; /* just woken: look at every queue */
 	struct nvme_pool reqs, iovs;
 	void *scratch; /* bit bucket */

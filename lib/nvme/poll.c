@@ -154,8 +154,16 @@ core_poll(struct reactor_poller *p)
 		    core->nhot > HOT_ENOUGH)
 			sq_cool(sq);
 	}
-	if (core->ncold)
+	/* Whose client's share of the round was used up is the first next time. */
+	if (unlikely(core->denied != NULL)) {
+		list_remove(&core->hot);
+		list_insert_before(&core->denied->node, &core->hot);
+		core->denied = NULL;
+	}
+	if (core->ncold) {
 		n += cold_poll(core);
+		core->denied = NULL;
+	}
 	n += bdev_kick();
 	n += bdev_reap();
 	list_for_each_safe(cq, cqtmp, &core->dirty, dirty)
@@ -183,11 +191,21 @@ any_pending(struct list *sqs)
 	return false;
 }
 
+/* Completions and doorbells wake the reactor no more. */
+static void
+disarm(struct nvme_core *core)
+{
+	struct nvme_group *g;
+
+	bdev_wake();
+	list_for_each(g, &core->groups, node)
+		dbbuf_arm(g->ctrl, false);
+}
+
 /* Arm the wake-ups first, then look once more: a doorbell in between is not lost. */
 static uint64_t
-core_sleep(struct reactor_poller *p)
+arm(struct nvme_core *core)
 {
-	struct nvme_core *core = container_of(p, struct nvme_core, poller);
 	uint64_t now = reactor_now(), ns = bdev_sleep();
 	struct nvme_group *g;
 	struct nvme_cq *cq;
@@ -214,16 +232,25 @@ core_sleep(struct reactor_poller *p)
 	return ns;
 }
 
+/* Nothing stays armed when there is no sleep: nobody would disarm it. */
+static uint64_t
+core_sleep(struct reactor_poller *p)
+{
+	struct nvme_core *core = container_of(p, struct nvme_core, poller);
+	uint64_t ns = arm(core);
+
+	if (!ns)
+		disarm(core);
+	return ns;
+}
+
 static void
 core_wake(struct reactor_poller *p)
 {
 	struct nvme_core *core = container_of(p, struct nvme_core, poller);
-	struct nvme_group *g;
 
-	bdev_wake();
+	disarm(core);
 	core->scan_all = true;
-	list_for_each(g, &core->groups, node)
-		dbbuf_arm(g->ctrl, false);
 }
 
 int

@@ -6,6 +6,8 @@
 #include "internal.h"
 
 #define FETCH_MAX 32u
+#define ADMIN_FETCH_MAX 4u     /* some of these take long */
+#define ROUND_BYTES (1u << 20) /* of a controller: some disks copy at once */
 
 static inline void *
 sq_entry(const struct nvme_sq *sq, uint32_t i)
@@ -26,6 +28,32 @@ sq_room(const struct nvme_sq *sq)
 	uint32_t own = sq->depth - 1 - sq->inflight_n;
 
 	return MIN(group, own);
+}
+
+/*
+ * Commands that its controller may still start in this round, however many queues
+ * it has. The blocks that go with them are counted before they are started, from NLB:
+ * a little less than ROUND_BYTES, as NLB is 0's based.
+ */
+static uint32_t
+sq_budget(struct nvme_sq *sq)
+{
+	struct nvme_group *g = sq->group;
+	struct nvme_core *core = g->core;
+
+	if (g->round != core->round) {
+		g->round = core->round;
+		g->cmds_left = FETCH_MAX;
+		g->blocks_left =
+			(int32_t)((ROUND_BYTES >> g->block_shift) - FETCH_MAX);
+	}
+	if (unlikely(!g->cmds_left || g->blocks_left <= 0)) {
+		if (!core->denied)
+			core->denied = sq;
+		sq->idle = 0;
+		return 0;
+	}
+	return sq->sqid ? g->cmds_left : MIN(g->cmds_left, ADMIN_FETCH_MAX);
 }
 
 /* A client cut its memory off: what was copied may be made-up zeros. */
@@ -50,6 +78,7 @@ sq_fetch(struct nvme_sq *sq, unsigned budget)
 	uint32_t tail = guest_load_acquire32(sq->tail_db);
 	uint32_t head = sq->head;
 	struct nvme_cq *cq = sq->cq;
+	int32_t blocks;
 	unsigned room, n = 0;
 
 	if (unlikely(sq->shadow_db != NULL))
@@ -59,7 +88,8 @@ sq_fetch(struct nvme_sq *sq, unsigned budget)
 	if (unlikely(tail >= sq->depth))
 		return -EPROTO;
 	sq->tail = tail;
-	budget = MIN(budget, FETCH_MAX);
+	room = sq_budget(sq);
+	budget = MIN(budget, room);
 	room = sq_room(sq);
 	budget = MIN(budget, room);
 	room = cq_room(cq);
@@ -68,6 +98,7 @@ sq_fetch(struct nvme_sq *sq, unsigned budget)
 		room = cq_room(cq);
 		budget = MIN(budget, room); /* so cq_post() cannot fail */
 	}
+	blocks = sq->group->blocks_left;
 	while (head != tail && n < budget) {
 		struct nvme_req *req = req_get(sq);
 
@@ -76,8 +107,13 @@ sq_fetch(struct nvme_sq *sq, unsigned budget)
 		guest_copy(&req->sqe, sq_entry(sq, head), sizeof(req->sqe));
 		head = head + 1 == sq->depth ? 0 : head + 1;
 		batch[n++] = req;
+		blocks -= (uint16_t)req->sqe.cdw12;
+		if (unlikely(blocks <= 0))
+			break;
 	}
 	sq->head = head;
+	sq->group->cmds_left -= n;
+	sq->group->blocks_left = blocks;
 	sq_promise(sq, n);
 	if (unlikely(ioas_faulted(sq->group->ioas)))
 		return sq_forget(sq, batch, n);

@@ -75,6 +75,47 @@ test_cq_is_the_limit(void **state)
 	assert_int_equal(fake_bdev_count(w->disk, BDEV_READ), 60);
 }
 
+/* One round takes so many commands, or bytes, of a client, from all queues in turn. */
+static void
+test_budget(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	iova_t buf = guest_alloc(g, 1 << 20);
+	struct nvme_sqe big = guest_rw(g, 2, 0, 2048, buf, 1 << 20);
+	uint32_t used;
+
+	for (uint16_t q = 2; q <= 8; q++) {
+		assert_int_equal(guest_create_q(g, q, 64, false), 0);
+		for (unsigned i = 0; i < 60; i++)
+			guest_put(g, q, guest_rw(g, 2, i, 1, buf, 512));
+	}
+	fake_bdev_hold(w->disk, true);
+	for (uint16_t q = 2; q <= 8; q++)
+		guest_ring(g, q);
+	g->ctrl->group.budget = 60; /* of a queue: as if it were alone */
+	for (unsigned i = 1; i <= 7; i++) {
+		guest_step(g, 1);
+		assert_int_equal(g->ctrl->group.io_inflight, 32 * i);
+	}
+	for (uint16_t q = 2; q <= 8; q++)
+		assert_int_equal(g->ctrl->sqs[q]->inflight_n, 32);
+	guest_step(g, 20);
+	used = g->ctrl->group.io_inflight;
+	assert_int_equal(used, 7 * 60);
+	for (unsigned i = 0; i < 5; i++)
+		guest_put(g, 1, big);
+	guest_ring(g, 1);
+	for (unsigned i = 1; i <= 5; i++) {
+		guest_step(g, 1);
+		assert_int_equal(g->ctrl->group.io_inflight, used + i);
+	}
+	fake_bdev_hold(w->disk, false);
+	fake_bdev_release(w->disk, 1000, 0);
+	guest_step(g, 5);
+	assert_int_equal(g->ctrl->group.io_inflight, 0);
+}
+
 /* A doorbell out of range stops only its queue, until it is right again. */
 static void
 test_bad_tail(void **state)
@@ -191,7 +232,7 @@ test_shadow(void **state)
 	struct guest *g = &w->g;
 	iova_t page = guest_alloc(g, 4096), ei = guest_alloc(g, 4096);
 	struct nvme_sqe cfg = { .opcode = 0x7c, .prp1 = page, .prp2 = ei };
-	volatile uint32_t *db = guest_ptr(g, page);
+	volatile uint32_t *db = guest_ptr(g, page), *event = guest_ptr(g, ei);
 	struct nvme_sqe bad = cfg;
 	struct nvme_cqe cqe;
 
@@ -210,6 +251,15 @@ test_shadow(void **state)
 			guest_step(g, 1);
 		db[3] = g->q[1].head;
 	}
+	/* a sleep that is refused leaves nothing armed */
+	guest_put(g, 1, flush);
+	db[2] = g->q[1].tail;
+	assert_int_equal(w->g.ctrl->group.core->poller.sleep(
+				 &w->g.ctrl->group.core->poller),
+			 0);
+	assert_int_equal(event[2], g->q[1].tail - 2);
+	assert_true(guest_wait(g, 1, &cqe));
+	db[3] = g->q[1].head;
 	/* the admin queue: its register, as Linux does */
 	assert_int_equal(
 		guest_cmd(g, 0, (struct nvme_sqe){ .opcode = 0xa, .cdw10 = 7 },
@@ -267,6 +317,8 @@ sq_tests(void)
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_cq_is_the_limit,
 						world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_budget, world_setup,
+						world_teardown),
 		cmocka_unit_test_setup_teardown(test_bad_tail, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_delete, world_setup,
