@@ -183,19 +183,3 @@ def case_two_controllers(env):
         want = [(b"disk%d\n" % i * 174763)[:1 << 20] for i in (0, 1)]
         env.expect(sorted(heads) == want, "the disks' data is mixed up")
         env.expect(not guest.complaints(), f"kernel: {guest.complaints()[:1]}")
-
-
-def case_viommu(env):
-    """Behind a virtual IOMMU: every buffer is mapped and unmapped."""
-    export = env.peer().export("viommu", [Disk("aio", 64, 512)])
-    iommu = {"driver": "intel-iommu", "intremap": "on",
-             "caching-mode": True}
-    if not env.peer_is_belfry():
-        iommu.pop("caching-mode")
-    with env.guest("vm", [iommu] + export.args,
-                   machine=",kernel-irqchip=split",
-                   append="intel_iommu=on iommu=on iommu.strict=1") as guest:
-        guest.wait_for(f"[ -b {NS1} ]")
-        env.expect(guest.check("ls /sys/class/iommu").strip(), "no IOMMU")
-        verify(env, guest, NS1, 4)
-        env.expect(not guest.complaints(), f"kernel: {guest.complaints()[:1]}")

@@ -11,12 +11,13 @@ import traceback
 
 import cases_crash
 import cases_io
+import cases_memory
 import cases_nvme
 from peer import Belfryd, Disk, PeerError, QemuNvme, Skip
 from vm import Guest, end_all
 
 CASES = {name[5:]: function
-         for module in (cases_nvme, cases_io, cases_crash)
+         for module in (cases_nvme, cases_io, cases_memory, cases_crash)
          for name, function in vars(module).items()
          if name.startswith("case_")}
 CASE_SECONDS = 150
@@ -36,6 +37,7 @@ class Env:
         self.folder = folder
         self.opened = []
         self.shared = None
+        self.note = ""          # what a case has to tell if it went well
 
     def expect(self, condition, message):
         if not condition:
@@ -104,6 +106,7 @@ class Env:
 
 def run_case(env, name):
     """None if it went well, else why not; Skip passes through."""
+    env.note = ""
     env.folder = env.top / name
     shutil.rmtree(env.folder, ignore_errors=True)
     env.folder.mkdir(parents=True)
@@ -180,7 +183,8 @@ def main():
                       f"       logs: {env.folder}", flush=True)
             else:
                 passed += 1
-                print(f"ok {name} ({took:.1f} s)", flush=True)
+                print(f"ok {name} ({took:.1f} s)"
+                      + (f": {env.note}" if env.note else ""), flush=True)
         env.drop_main()
     except PeerError as error:
         failed += 1

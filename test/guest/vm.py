@@ -98,8 +98,12 @@ def vfio_user(path, name, **more):
             "socket": {"path": str(path), "type": "unix"}, **more}
 
 
-def command(folder, args, mem=512, smp=1, append="", machine=""):
-    """QEMU's command line; @args are -device members or plain arguments."""
+def command(folder, args, mem=512, smp=1, append="", machine="", backend=""):
+    """QEMU's command line; @args are -device members or plain arguments.
+
+    @append, @machine and @backend are added to what the kernel, -machine and
+    the memory's -object are told.
+    """
     root = cache()
     initrd = root / "initrd.img"
     if (folder / "initrd.img").exists():
@@ -110,7 +114,8 @@ def command(folder, args, mem=512, smp=1, append="", machine=""):
         "-no-user-config", "-display", "none", "-accel", accel,
         "-cpu", "host" if accel == "kvm" else "max", "-smp", str(smp),
         "-m", f"{mem}M", "-machine", "q35,memory-backend=mem0" + machine,
-        "-object", f"memory-backend-memfd,id=mem0,size={mem}M,share=on",
+        "-object", f"memory-backend-memfd,id=mem0,size={mem}M,share=on"
+        + backend,
         "-kernel", str(root / "tools/vmlinuz"), "-initrd", str(initrd),
         "-append", "console=ttyS0 quiet panic=-1 mitigations=off "
         "tsc=reliable " + append,
