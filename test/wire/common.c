@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -123,6 +124,7 @@ daemon_start(void)
 	d.pid = fork();
 	assert_true(d.pid >= 0);
 	if (!d.pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* also if we are killed */
 		fd = open(log, O_CREAT | O_WRONLY | O_APPEND, 0600);
 		dup2(fd, STDERR_FILENO);
 		execl(program ? program : "build/bin/belfryd", "belfryd", "-r",

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A belfryd to test: starts it in a directory of its own, calls its RPC methods, talks a little vfio-user to it."""
+import ctypes
 import json
 import os
 import shutil
@@ -10,6 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
+
+_libc = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_us():
+    """In the child: no daemon is left polling when a test is killed."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
 
 BELFRYD = os.environ.get("BELFRYD", "build/bin/belfryd")
 
@@ -47,7 +57,7 @@ class Daemon:
         return self.path(name)
 
     def start(self, *args, env=None, wait=True):
-        self.proc = subprocess.Popen([os.path.abspath(BELFRYD), "-r", self.sock, *args], stderr=self.log,
+        self.proc = subprocess.Popen([os.path.abspath(BELFRYD), "-r", self.sock, *args], stderr=self.log, preexec_fn=die_with_us,
                                      cwd=self.dir, env={**os.environ, **(env or {})})
         if wait:
             self.wait_up()
