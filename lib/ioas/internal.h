@@ -30,6 +30,7 @@ struct fault_arena {
 	struct fault_region *regions;
 	uint32_t nregions;
 	uint32_t faulted;
+	uint32_t pages; /* faults; wraps never: the region is gone by then */
 	struct reactor *home;
 	struct reactor_msg msg; /* sent at the first fault */
 	bool msg_sent;		/* and not yet run */
@@ -130,6 +131,7 @@ struct region {
 	uint32_t fault; /* index in fault_arena.regions */
 	uint32_t slot;	/* legacy */
 	uint32_t prot;
+	int close_fd; /* its file's last, to close when it is given back; -1 */
 	bool given_back;
 };
 

@@ -15,6 +15,8 @@
 
 #include "internal.h"
 
+#define FAULT_PAGES 16 /* of a connection that are replaced one by one */
+
 static struct fault_arena *arenas; /* grows at the front */
 static pthread_mutex_t arenas_lock = PTHREAD_MUTEX_INITIALIZER; /* writers */
 static struct sigaction before;
@@ -56,6 +58,7 @@ fault_arena_put(struct fault_arena *fa)
 	fa->regions = NULL;
 	fa->nregions = 0;
 	fa->faulted = 0;
+	fa->pages = 0;
 	fa->notify = NULL;
 	pthread_mutex_lock(&arenas_lock);
 	fa->used = false;
@@ -89,7 +92,7 @@ fault_arena_mark(struct fault_arena *fa)
 	fault_arena_resend(fa);
 }
 
-/* The range to replace: the region, or at least the page. */
+/* The region, or at least the page. */
 static void
 region_around(const struct fault_arena *fa, uint64_t addr, uint64_t *at,
 	      uint64_t *len)
@@ -114,12 +117,25 @@ region_around(const struct fault_arena *fa, uint64_t addr, uint64_t *at,
 }
 
 static bool
+put_zeros(uint64_t at, uint64_t len)
+{
+	void *p = mmap((void *)(uintptr_t)at, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+		       -1, 0);
+
+	if (p == MAP_FAILED)
+		return false;
+	(void)madvise(p, len, MADV_DONTDUMP);
+	(void)madvise(p, len, MADV_DONTFORK);
+	return true;
+}
+
+static bool
 fault_handle(uint64_t addr)
 {
 	sigjmp_buf *escape = util_fault_escape;
 	struct fault_arena *fa = __atomic_load_n(&arenas, __ATOMIC_ACQUIRE);
 	uint64_t base, at, len;
-	void *p;
 
 	for (; fa; fa = fa->next) {
 		base = __atomic_load_n(&fa->base, __ATOMIC_ACQUIRE);
@@ -129,7 +145,6 @@ fault_handle(uint64_t addr)
 	}
 	if (!fa)
 		return false;
-	region_around(fa, addr, &at, &len);
 	/* The mark comes first: who sees the zeros sees it too. */
 	fault_arena_mark(fa);
 	/* Who can do without the rest shall not see zeros, nor shall others at the same time. */
@@ -137,14 +152,16 @@ fault_handle(uint64_t addr)
 		util_fault_escape = NULL;
 		siglongjmp(*escape, 1);
 	}
-	p = mmap((void *)(uintptr_t)at, len, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-		 0);
-	if (p == MAP_FAILED)
-		return false;
-	(void)madvise(p, len, MADV_DONTDUMP);
-	(void)madvise(p, len, MADV_DONTFORK);
-	return true;
+	/*
+	 * Only the page at first: what the kernel does with the others fails as it should, and no zeros of ours reach a disk or
+	 * take memory. But a page costs a signal and two VMAs, of which the process has a limited number: a client whose memory is
+	 * touched on and on, until it is thrown out, gets the rest at once. So do huge pages, which cannot be replaced in part.
+	 */
+	if (__atomic_fetch_add(&fa->pages, 1, __ATOMIC_RELAXED) < FAULT_PAGES &&
+	    put_zeros(align_down(addr, PAGE), PAGE))
+		return true;
+	region_around(fa, addr, &at, &len);
+	return put_zeros(at, len);
 }
 
 static void
