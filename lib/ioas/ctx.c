@@ -203,7 +203,7 @@ ctx_may_end(struct ioas_ctx *ctx)
 	fault_arena_publish(ctx->fault, 0, 0);
 	ctx->end_work.fn = end_work;
 	ctx->end_work.done = end_done;
-	work_submit(WORK_CONTROL, &ctx->end_work);
+	work_submit(WORK_CLOSE, &ctx->end_work);
 }
 
 void

@@ -113,6 +113,10 @@ release_pending(const struct ioas_ctx *ctx)
 	       !list_empty(&ctx->lingering);
 }
 
+/*
+ * Freeing the pages of a big file takes seconds: in the pool for what hangs, one work of a client at a time, so that other
+ * clients' mmap() finds a thread.
+ */
 static void
 release_work(struct work *w)
 {
@@ -126,6 +130,9 @@ release_work(struct work *w)
 		if (!arena_give_back(r->addr, r->room, &r->gone, until))
 			return;
 		r->given_back = true;
+		/* The last reference to a big file frees its pages here. */
+		if (r->close_fd >= 0)
+			close(r->close_fd);
 	}
 }
 
@@ -176,22 +183,19 @@ release_kick(struct ioas_ctx *ctx)
 	ctx->rel_busy = true;
 	ctx->rel_work.fn = release_work;
 	ctx->rel_work.done = release_done;
-	work_submit(WORK_CONTROL, &ctx->rel_work);
+	work_submit(WORK_CLOSE, &ctx->rel_work);
 }
 
 void
 region_release(struct ioas_ctx *ctx, struct region *r)
 {
-	int fd;
-
 	list_remove(&r->hash);
 	list_remove(&r->node);
 	if (r->file) {
-		fd = file_put(ctx, r->file);
+		r->close_fd = file_put(ctx, r->file);
 		r->file = NULL;
-		if (fd >= 0)
+		if (r->close_fd >= 0)
 			ctx->usage.fds--;
-		fd_close_later(ctx, fd);
 	}
 	list_push_back(&ctx->releasing, &r->node);
 	release_kick(ctx);
@@ -291,6 +295,7 @@ region_create(struct ioas_ctx *ctx, int *err)
 	}
 	list_init(&r->hash);
 	list_init(&r->node);
+	r->close_fd = -1;
 	r->fault = ctx->fault_free[--ctx->nfault_free];
 	ctx->usage.vmas++;
 	return r;
