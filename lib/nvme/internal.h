@@ -531,7 +531,10 @@ struct nvme_nsref *ctrl_ns(struct nvme_ctrl *ctrl, uint32_t nsid);
 /* A change of the table, on its way to one controller; goes back as the acknowledgement. */
 struct ns_change {
 	struct reactor_msg msg;
+	struct list node, link_node; /* kept for the removal (ns_table.c) */
+	bool busy, gone; /* on its way; the controller has been detached */
 	struct ctrl_link *link;
+	struct subsys_ns *ns;
 	struct ns_round *round;
 	enum { NS_ADD, NS_REMOVE, NS_RESIZE } kind;
 	struct nvme_ns_info info;

@@ -115,6 +115,8 @@ attach(struct reactor_msg *m)
 	l->err = table_copy(l);
 	if (!l->err)
 		l->err = cntlid_alloc(l->subsys, &l->cntlid);
+	if (!l->err)
+		l->err = ns_link_add(l);
 	if (l->err)
 		free(l->table);
 	else
@@ -133,6 +135,7 @@ nvme_ctrl_create(const struct nvme_ctrl_config *cfg,
 	if (!l)
 		return -ENOMEM;
 	list_init(&l->node);
+	list_init(&l->changes);
 	l->subsys = cfg->subsys;
 	l->home = cfg->home;
 	l->done = done;
@@ -177,6 +180,7 @@ detach(struct reactor_msg *m)
 	struct ctrl_link *l = container_of(m, struct ctrl_link, msg);
 
 	list_remove(&l->node);
+	ns_link_remove(l);
 	l->subsys->unsafe_shutdowns +=
 		l->ctrl->unsafe_shutdowns - l->unsafe_shutdowns;
 	l->msg.fn = detached;

@@ -9,14 +9,6 @@
 
 #include "subsys.h"
 
-/* One change under way. */
-struct ns_round {
-	struct subsys_ns *ns;
-	struct nvme_op *op; /* NULL: nobody asked */
-	bool remove;
-	unsigned pending;
-};
-
 static void
 ns_free(struct subsys_ns *ns)
 {
@@ -27,34 +19,18 @@ ns_free(struct subsys_ns *ns)
 }
 
 static void
-round_end(struct ns_round *r)
+round_put(struct ns_round *r)
 {
 	struct nvme_op *op = r->op;
 
+	if (--r->pending)
+		return;
 	if (r->remove)
 		ns_free(r->ns);
-	free(r);
+	else
+		free(r);
 	if (op)
 		op->done(op, 0);
-}
-
-static void
-change_acked(struct reactor_msg *m)
-{
-	struct ns_change *c = container_of(m, struct ns_change, msg);
-	struct ns_round *r = c->round;
-
-	free(c);
-	if (--r->pending == 0)
-		round_end(r);
-}
-
-/* Home reactor: it has been applied. */
-void
-ns_change_ack(struct ns_change *c)
-{
-	c->msg.fn = change_acked;
-	reactor_send(reactor_get(0), &c->msg);
 }
 
 static void
@@ -65,77 +41,179 @@ change_arrived(struct reactor_msg *m)
 	ns_apply(c->link->ctrl, c);
 }
 
+static struct ns_change *
+change_new(struct ctrl_link *l, struct subsys_ns *ns)
+{
+	struct ns_change *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	list_init(&c->node);
+	list_init(&c->link_node);
+	c->link = l;
+	c->ns = ns;
+	return c;
+}
+
+static void
+change_free(struct ns_change *c)
+{
+	list_remove(&c->node);
+	list_remove(&c->link_node);
+	free(c);
+}
+
+/* It stays with the namespace and with the controller until one of them goes. */
+static void
+change_keep(struct ns_change *c)
+{
+	list_push_back(&c->ns->changes, &c->node);
+	list_push_back(&c->link->changes, &c->link_node);
+}
+
+static void
+change_send(struct ns_change *c, struct ns_round *r, int kind)
+{
+	c->round = r;
+	c->kind = kind;
+	c->info = c->ns->info;
+	c->desc = c->ns->desc;
+	c->busy = true;
+	c->msg.fn = change_arrived;
+	reactor_send(c->link->home, &c->msg);
+}
+
+static void
+change_acked(struct reactor_msg *m)
+{
+	struct ns_change *c = container_of(m, struct ns_change, msg);
+	struct ns_round *r = c->round, *removal = NULL;
+
+	c->busy = false;
+	if (c->kind == NS_ADD && c->ns->info.removing) {
+		removal = &c->ns->removal; /* which waited for this one */
+		if (!c->gone) {
+			change_send(c, removal, NS_REMOVE);
+			removal = NULL;
+		}
+	}
+	if (!c->busy && (c->kind != NS_ADD || c->gone))
+		change_free(c);
+	round_put(r);
+	if (removal)
+		round_put(removal);
+}
+
+/* Home reactor: it has been applied. */
+void
+ns_change_ack(struct ns_change *c)
+{
+	c->msg.fn = change_acked;
+	reactor_send(reactor_get(0), &c->msg);
+}
+
 /*
- * Send to all controllers. -EINPROGRESS: round_end() follows; 0: there are none, @r is the
+ * Send to all controllers. -EINPROGRESS: round_put() ends it; 0: there are none, @r is the
  * caller's; -ENOMEM: nothing was sent.
  */
 static int
 broadcast(struct ns_round *r, int kind)
 {
 	struct nvme_subsys *s = r->ns->subsys;
-	struct reactor_msg *first = NULL, *m, *next;
+	struct list made = LIST_INIT(made);
+	struct ns_change *c, *tmp;
 	struct ctrl_link *l;
 
 	list_for_each(l, &s->links, node) {
-		struct ns_change *c = calloc(1, sizeof(*c));
-
+		c = change_new(l, r->ns);
 		if (!c)
 			goto no_memory;
-		c->link = l;
-		c->round = r;
-		c->kind = kind;
-		c->info = r->ns->info;
-		c->desc = r->ns->desc;
-		c->msg.fn = change_arrived;
-		c->msg.next = first;
-		first = &c->msg;
+		list_push_back(&made, &c->node);
 		r->pending++;
 	}
-	if (!first)
+	if (list_empty(&made))
 		return 0;
-	for (m = first; m; m = next) {
-		struct ns_change *c = container_of(m, struct ns_change, msg);
-
-		next = m->next;
-		reactor_send(c->link->home, m);
+	list_for_each_safe(c, tmp, &made, node) {
+		list_remove(&c->node);
+		if (kind == NS_ADD)
+			change_keep(c);
+		change_send(c, r, kind);
 	}
 	return -EINPROGRESS;
 no_memory:
-	for (m = first; m; m = next) {
-		next = m->next;
-		free(container_of(m, struct ns_change, msg));
-	}
+	list_for_each_safe(c, tmp, &made, node)
+		change_free(c);
 	return -ENOMEM;
 }
 
+int
+ns_link_add(struct ctrl_link *l)
+{
+	struct nvme_subsys *s = l->subsys;
+
+	for (unsigned i = 0; i < NVME_MAX_NS; i++) {
+		struct ns_change *c;
+
+		if (!s->ns[i] || s->ns[i]->info.removing)
+			continue;
+		c = change_new(l, s->ns[i]);
+		if (!c) {
+			ns_link_remove(l);
+			return -ENOMEM;
+		}
+		c->kind = NS_ADD; /* it has it from the start */
+		change_keep(c);
+	}
+	return 0;
+}
+
+void
+ns_link_remove(struct ctrl_link *l)
+{
+	struct ns_change *c, *tmp;
+
+	list_for_each_safe(c, tmp, &l->changes, link_node) {
+		if (!c->busy) {
+			change_free(c);
+			continue;
+		}
+		/* it is before us on its way home, where it needs the link; freed when it is back */
+		list_remove(&c->link_node);
+		c->gone = true;
+	}
+}
+
 static struct ns_round *
-round_new(struct subsys_ns *ns, struct nvme_op *op, bool remove)
+round_new(struct subsys_ns *ns, struct nvme_op *op)
 {
 	struct ns_round *r = calloc(1, sizeof(*r));
 
 	if (r)
-		*r = (struct ns_round){ .ns = ns, .op = op, .remove = remove };
+		*r = (struct ns_round){ .ns = ns, .op = op };
 	return r;
 }
 
+/* 0 or -EINPROGRESS. */
 static int
 ns_remove(struct subsys_ns *ns, struct nvme_op *op)
 {
-	struct ns_round *r = round_new(ns, op, true);
-	int err;
+	struct ns_round *r = &ns->removal;
+	struct ns_change *c, *tmp;
 
-	if (!r)
-		return -ENOMEM;
 	ns->info.removing = true;
-	err = broadcast(r, NS_REMOVE);
-	if (err == -ENOMEM) {
-		ns->info.removing = false;
-		free(r);
-	} else if (!err) {
-		r->op = NULL; /* the caller sees the 0 */
-		round_end(r);
+	*r = (struct ns_round){ .ns = ns, .remove = true, .pending = 1 };
+	list_for_each_safe(c, tmp, &ns->changes, node) {
+		r->pending++;
+		if (!c->busy) /* else it has not yet been added there */
+			change_send(c, r, NS_REMOVE);
 	}
-	return err;
+	if (r->pending > 1) {
+		r->op = op;
+		r->pending--;
+		return -EINPROGRESS;
+	}
+	round_put(r); /* the caller sees the 0 */
+	return 0;
 }
 
 static void
@@ -147,13 +225,11 @@ ns_bdev_event(enum bdev_event ev, void *arg)
 	if (ns->info.removing)
 		return;
 	if (ev == BDEV_EVENT_REMOVE) {
-		if (ns_remove(ns, NULL) == -ENOMEM)
-			log_error("namespace %u of %s: no memory to remove it",
-				  ns->info.cfg.nsid, ns->subsys->cfg.nqn);
+		ns_remove(ns, NULL);
 		return;
 	}
 	bdev_get_info(ns->desc, &ns->info.bdev);
-	r = round_new(ns, NULL, false);
+	r = round_new(ns, NULL);
 	if (!r || broadcast(r, NS_RESIZE) != -EINPROGRESS)
 		free(r);
 }
@@ -247,9 +323,10 @@ nvme_subsys_add_ns(struct nvme_subsys *s, const struct nvme_ns_config *cfg,
 	if (!ns)
 		return -ENOMEM;
 	ns->subsys = s;
+	list_init(&ns->changes);
 	err = -ENOMEM;
 	ns->bdev_name = strdup(cfg->bdev_name);
-	r = round_new(ns, op, false);
+	r = round_new(ns, op);
 	if (!ns->bdev_name || !r)
 		goto free_ns;
 	err = ns_open(ns, op);

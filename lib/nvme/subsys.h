@@ -5,8 +5,22 @@
 
 #include "internal.h"
 
+/* One change under way. */
+struct ns_round {
+	struct subsys_ns *ns;
+	struct nvme_op *op; /* NULL: nobody asked */
+	bool remove;
+	unsigned pending;
+};
+
 struct subsys_ns {
 	struct nvme_subsys *subsys;
+	/*
+	 * A removal cannot fail: the device may be gone. Each controller that was told of the namespace has its change here, to
+	 * be sent again then.
+	 */
+	struct ns_round removal;
+	struct list changes;
 	struct nvme_ns_info info;
 	struct bdev_desc *desc;
 	char *bdev_name;
@@ -49,6 +63,7 @@ struct ctrl_link {
 	void *arg;
 	/* control reactor */
 	struct list node; /* subsys->links */
+	struct list changes; /* ns_change.link_node */
 	struct ctrl_report seen;
 	/* reports: home fills @report, control copies it and sends it back */
 	struct reactor_msg report_msg;
@@ -59,5 +74,9 @@ struct ctrl_link {
 	struct reactor_msg reset_msg; /* control -> home */
 	bool nssr_busy, reset_busy;
 };
+
+/* ns_table.c: a controller comes (-ENOMEM) and goes. */
+int ns_link_add(struct ctrl_link *l);
+void ns_link_remove(struct ctrl_link *l);
 
 #endif

@@ -272,6 +272,54 @@ test_reports(void **state)
 	assert_int_equal(ctrls[0].num_io_qpairs, 0);
 }
 
+struct ns_wait {
+	struct nvme_op op;
+	bool done;
+	int err;
+};
+
+static void
+ns_waited(struct nvme_op *op, int err)
+{
+	struct ns_wait *w = container_of(op, struct ns_wait, op);
+
+	w->done = true;
+	w->err = err;
+}
+
+/* A removal takes what the adding left: it is asked for while that is on its way, and as the controller comes or goes. */
+static void
+test_remove_at_once(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+
+	for (unsigned round = 0; round < 32; round++) {
+		struct nvme_ns_config cfg = { .bdev_name = "disk", .nsid = 1 };
+		struct ns_wait add = { .op.done = ns_waited }, rem = add;
+		int err;
+
+		if (g->ctrl && round % 4 == 3)
+			guest_destroy_ctrl(g);
+		assert_int_equal(guest_remove_ns(g, 1), 0);
+		err = nvme_subsys_add_ns(g->subsys, &cfg, &add.op);
+		assert_int_equal(err, g->ctrl ? -EINPROGRESS : 0);
+		guest_step(g, round % 3);
+		if (round % 4 == 2) /* goes while the adding does */
+			guest_destroy_ctrl(g);
+		err = nvme_subsys_remove_ns(g->subsys, 1, &rem.op);
+		assert_true(!err || err == -EINPROGRESS);
+		rem.done |= !err;
+		if (!g->ctrl)
+			guest_create_ctrl(g);
+		guest_step(g, 10);
+		assert_true(rem.done);
+		assert_null(g->ctrl->group.ns[0]);
+		assert_int_equal(guest_add_ns(g, "disk", 1), 0);
+		assert_non_null(g->ctrl->group.ns[0]);
+	}
+}
+
 int
 ns_tests(void)
 {
@@ -286,6 +334,8 @@ ns_tests(void)
 						world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_resize, world_setup,
 						world_teardown),
+		cmocka_unit_test_setup_teardown(test_remove_at_once,
+						world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_bdev_goes, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_reports, world_setup,
