@@ -163,7 +163,7 @@ def behind_iommu(env, name, append, kind):
         if peer.is_belfry:
             before = mapped(peer)
             job = fio(guest, NS1, rw="randwrite", bs="4k", iodepth=32,
-                      size="4M", verify="crc32c", do_verify=1, loops=2)
+                      size="4M", verify="crc32c", do_verify=1)
             maps, unmaps = (after - then for after, then
                             in zip(mapped(peer), before))
             ios = job["read"]["total_ios"] + job["write"]["total_ios"]
