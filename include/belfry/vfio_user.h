@@ -27,11 +27,11 @@ struct vu_session;
 #define VU_REGION_CONFIG 7
 
 struct vu_region {
-	uint64_t len;		/* 0: absent */
+	uint64_t len; /* 0: absent */
 	bool read, write;
 	/* One mappable area, or fd == -1. Borrowed; stays valid while the device is open. */
 	int fd;
-	uint64_t fd_off;	/* what the client passes to mmap() for region offset 0 */
+	uint64_t fd_off; /* what the client passes to mmap() for region offset 0 */
 	uint64_t map_off, map_len;
 };
 
@@ -46,7 +46,8 @@ struct vu_device_ops {
 	 * -EINPROGRESS: vu_opened() follows (or came from inside open) and VERSION is answered then; no other op is called before.
 	 * A client that leaves meanwhile: ops->close is called after vu_opened() with a device; never after an error.
 	 */
-	int (*open)(void *owner, struct vu_session *s, struct ioas_ctx *ioas, struct irq_set *irqs, void **dev);
+	int (*open)(void *owner, struct vu_session *s, struct ioas_ctx *ioas,
+		    struct irq_set *irqs, void **dev);
 	/*
 	 * The client has gone (or is thrown out), maybe while one of its calls here runs. Stop, drain, free; then call
 	 * vu_closed(session), now or later. No reply can be sent any more (vu_complete is still harmless until vu_closed);
@@ -54,8 +55,10 @@ struct vu_device_ops {
 	 */
 	void (*close)(void *dev);
 	void (*region_info)(void *dev, unsigned index, struct vu_region *out);
-	int (*region_read)(void *dev, unsigned index, uint64_t off, void *buf, uint32_t len);
-	int (*region_write)(void *dev, unsigned index, uint64_t off, const void *buf, uint32_t len);
+	int (*region_read)(void *dev, unsigned index, uint64_t off, void *buf,
+			   uint32_t len);
+	int (*region_write)(void *dev, unsigned index, uint64_t off,
+			    const void *buf, uint32_t len);
 	/* DEVICE_RESET. 0, or -EINPROGRESS and vu_complete. The device resets its irqs (irq_reset) itself. */
 	int (*reset)(void *dev);
 	/* SET_IRQS changed bindings or masks (INTx level may have to be signalled anew); may be NULL. */
@@ -63,10 +66,11 @@ struct vu_device_ops {
 };
 
 struct vu_listener_config {
-	const char *path;	/* of the socket; copied. Over 107 bytes: -ENAMETOOLONG */
-	unsigned mode;		/* of the socket, 0: 0600 */
-	int uid, gid;		/* -1: leave */
-	unsigned msix;		/* vectors */
+	const char *
+		path; /* of the socket; copied. Over 107 bytes: -ENAMETOOLONG */
+	unsigned mode; /* of the socket, 0: 0600 */
+	int uid, gid;  /* -1: leave */
+	unsigned msix; /* vectors */
 	struct ioas_limits limits;
 	const struct vu_device_ops *ops;
 	void *owner;
@@ -76,7 +80,8 @@ struct vu_listener_config {
  * Bind and listen. A path where a dead daemon left its socket is taken over, after a probe (connect refused);
  * -EADDRINUSE: somebody listens; -EEXIST: something there is no socket; other -errno of bind.
  */
-int vu_listen(struct reactor *home, const struct vu_listener_config *cfg, struct vu_listener **out);
+int vu_listen(struct reactor *home, const struct vu_listener_config *cfg,
+	      struct vu_listener **out);
 /* Unlink, drop clients, wait until every session has closed, then @done(arg). Idempotent is not needed. */
 void vu_unlisten(struct vu_listener *l, void (*done)(void *arg), void *arg);
 
@@ -92,9 +97,9 @@ void vu_disconnect(struct vu_session *s, const char *why);
 
 /* For RPC: what the listener's current client is; false: none. */
 struct vu_client_info {
-	int pid, uid;		/* SO_PEERCRED */
+	int pid, uid; /* SO_PEERCRED */
 	bool iommufd;
-	uint64_t messages;	/* since it connected */
+	uint64_t messages; /* since it connected */
 	struct ioas_usage usage;
 	struct ioas_limits limits;
 };
@@ -103,7 +108,7 @@ bool vu_client(const struct vu_listener *l, struct vu_client_info *out);
 /*
  * Parsers, exposed for tests and fuzzers (no I/O, no state).
  */
-struct vu_caps {	/* of a peer's VERSION */
+struct vu_caps { /* of a peer's VERSION */
 	uint16_t major, minor;
 	uint32_t max_msg_fds;
 	uint64_t max_data_xfer_size;
@@ -116,6 +121,7 @@ int vu_version_parse(const void *payload, size_t len, struct vu_caps *out);
  * JSON when none does. Gives its length. @max_maps: DMA mappings a client may have.
  */
 #define VU_VERSION_REPLY_MAX 512
-size_t vu_version_reply(const struct vu_caps *client, bool iommufd, uint32_t max_maps, void *buf, size_t max);
+size_t vu_version_reply(const struct vu_caps *client, bool iommufd,
+			uint32_t max_maps, void *buf, size_t max);
 
 #endif

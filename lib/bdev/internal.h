@@ -85,7 +85,7 @@ struct bdev_ch {
 	void (*submit)(struct bdev_ch *ch, struct bdev_io *io);
 	struct bdev_reactor *br;
 	const uint64_t *clock; /* the reactor's: reactor_clock() */
-	uint64_t started; /* I/Os; those that ended are in stats */
+	uint64_t started;      /* I/Os; those that ended are in stats */
 	uint32_t stats_gen;
 	uint32_t refs;
 	struct bdev_op_stats stats[BDEV_OPS];

@@ -136,9 +136,8 @@ static void
 record_add(struct record *rec, uint64_t iova, const struct extent *e)
 {
 	if (rec->told)
-		rec->told[rec->ntold++] = (struct ioas_extent){
-			iova, e->len, e->delta, e->prot
-		};
+		rec->told[rec->ntold++] =
+			(struct ioas_extent){ iova, e->len, e->delta, e->prot };
 }
 
 /* All at once: a listener that looks for I/O on them looks once. */

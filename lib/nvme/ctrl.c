@@ -358,8 +358,8 @@ ctrl_alloc(const struct nvme_ctrl_config *cfg, struct nvme_ctrl **out)
 	g->max_len = cfg->max_io_size;
 	g->iov_quota = 1;
 	g->block_shift = 9;
-	g->admin_quota = MAX(MIN(cfg->max_aq_depth, ADMIN_INFLIGHT),
-			     ADMIN_INFLIGHT_MIN);
+	g->admin_quota =
+		MAX(MIN(cfg->max_aq_depth, ADMIN_INFLIGHT), ADMIN_INFLIGHT_MIN);
 	err = doorbells_init(ctrl);
 	if (err)
 		goto free_ctrl;

@@ -93,7 +93,8 @@ doorbell_ring(struct nvme_ctrl *ctrl, uint32_t index, uint32_t val)
 		return;
 	if (!doorbell_exists(ctrl, index)) {
 		if (ctrl->state == CTRL_READY)
-			aer_event(ctrl, AER_ERROR, INFO_BAD_DOORBELL, LOG_ERRORS);
+			aer_event(ctrl, AER_ERROR, INFO_BAD_DOORBELL,
+				  LOG_ERRORS);
 		return;
 	}
 	guest_store_release32(&ctrl->db[index], val);

@@ -34,24 +34,6 @@ req_map_page(struct nvme_req *req, uint32_t len, uint32_t prot)
 	return true;
 }
 
-static inline void *
-pool_get(struct nvme_pool *p)
-{
-	void *obj = p->free;
-
-	if (unlikely(!obj))
-		return pool_fresh(p);
-	p->free = *(void **)obj;
-	return obj;
-}
-
-static inline void
-pool_put(struct nvme_pool *p, void *obj)
-{
-	*(void **)obj = p->free;
-	p->free = obj;
-}
-
 /* The queue has a new entry: its vector is due at the end of the round. */
 static inline void
 cq_mark(struct nvme_cq *cq)

@@ -15,6 +15,7 @@
 #include "belfry/log.h"
 #include "belfry/nvme.h"
 #include "belfry/spec/nvme.h"
+#include "pool.h"
 
 /* Status field without phase: SC 7:0, SCT 10:8, MORE 13, DNR 14 (NVME_SC_DNR). 0 is success. */
 typedef uint16_t nvme_status_t;
@@ -27,9 +28,9 @@ typedef uint16_t nvme_status_t;
 #define NVME_MEDIA_SC(sc) ((nvme_status_t)(NVME_SCT_MEDIA << 8 | (sc)))
 
 #define REQ_INLINE_IOV 4
-#define ADMIN_INFLIGHT 64u /* commands on the admin queue at once, at most */
+#define ADMIN_INFLIGHT 64u    /* commands on the admin queue at once, at most */
 #define ADMIN_INFLIGHT_MIN 8u /* four event requests stay there */
-#define REQ_MAX_IOV 257	   /* 1 MiB in 4 KiB pages, unaligned */
+#define REQ_MAX_IOV 257	      /* 1 MiB in 4 KiB pages, unaligned */
 
 /*
  * Limits that Identify announces and io.c enforces. MDTS, VSL and WZSL are all the same: ctrl->cfg.max_io_size, in
@@ -55,9 +56,9 @@ struct nvme_req {
 	uint16_t iovcnt;
 	uint16_t cid;
 	nvme_status_t status;
-	uint8_t flags;	     /* REQ_* */
-	uint8_t unmaps;	     /* not 0: some unmap waits for this request */
-	uint64_t seq;	     /* group->seq when the data pointer was mapped */
+	uint8_t flags;	/* REQ_* */
+	uint8_t unmaps; /* not 0: some unmap waits for this request */
+	uint64_t seq;	/* group->seq when the data pointer was mapped */
 	union {
 		struct {
 			uint32_t dw0, dw1; /* of the completion */
@@ -164,8 +165,8 @@ struct nvme_nsref { /* one active namespace as a controller sees it */
 	uint32_t nsid;
 	uint8_t lba_shift;
 	bool read_only, removing, write_cache;
-	uint32_t inflight; /* requests on it; removal waits for 0 */
-	uint32_t caps;	   /* BDEV_CAP_* */
+	uint32_t inflight;   /* requests on it; removal waits for 0 */
+	uint32_t caps;	     /* BDEV_CAP_* */
 	uint32_t flush_seen; /* our mark of failed flushes: bdev_flush_seq() */
 	uint64_t read_cmds, write_cmds, read_units,
 		write_units; /* SMART; units of 512 bytes */
@@ -193,21 +194,14 @@ struct nvme_group {
 	uint64_t round;
 	uint32_t cmds_left;
 	int32_t blocks_left;
-	uint8_t block_shift; /* the longest block of its namespaces */
-	uint32_t iov_quota, iov_used;	    /* long iov arrays */
-	struct list node;		    /* core->groups */
-	struct list work;		    /* core->work: ctrl_step() is due */
+	uint8_t block_shift;	      /* the longest block of its namespaces */
+	uint32_t iov_quota, iov_used; /* long iov arrays */
+	struct list node;	      /* core->groups */
+	struct list work;	      /* core->work: ctrl_step() is due */
 	struct nvme_nsref *ns[NVME_MAX_NS]; /* by nsid - 1 */
 };
 
 /* ---- one per reactor (poll.c) ---- */
-struct nvme_pool { /* objects of one size in slabs; memory is touched when it is first used */
-	void *free;
-	uint32_t total, pledged;
-	uint32_t obj_len;
-	struct list slabs; /* used up */
-	struct list fresh; /* slabs of which some was never used */
-};
 struct nvme_core {
 	struct reactor_poller poller;
 	struct reactor *reactor;
@@ -221,7 +215,7 @@ struct nvme_core {
 	uint32_t nhot;
 	uint32_t ncold;
 	struct nvme_sq *denied; /* first that was not fetched for its budget */
-	bool scan_all; /* just woken: look at every queue */
+	bool scan_all;		/* just woken: look at every queue */
 	struct nvme_pool reqs, iovs;
 	void *scratch; /* bit bucket */
 	struct nvme_core_stats stats;
@@ -289,7 +283,7 @@ struct nvme_ctrl {
 	struct nvme_error_log_page errlog[NVME_ERRLOG_ENTRIES];
 	uint64_t error_count;
 	uint32_t changed_ns[1024];
-	unsigned changed_ns_n; /* 1025: more than fit */
+	unsigned changed_ns_n;		/* 1025: more than fit */
 	uint64_t busy_looked, busy_seq; /* the last look for ctrl_busy_ns */
 	uint64_t ctrl_busy_ns, power_on_ns, unsafe_shutdowns, power_cycles,
 		media_errors;
@@ -300,7 +294,7 @@ struct nvme_ctrl {
 	bool intx_level, intx_disabled;
 	bool intx_due;	     /* ctrl_step() looks at the level */
 	uint64_t intx_round; /* core->round of the last look for a register */
-	bool map_lost; /* some queue is paused */
+	bool map_lost;	     /* some queue is paused */
 	uint64_t map_lost_since; /* when work was first seen to wait for it; 0: none waits */
 	struct list intx_node; /* core->intx */
 	uint64_t iv_round[NVME_MAX_IO_QUEUES +
@@ -351,7 +345,7 @@ void req_complete(struct nvme_req *req, nvme_status_t status);
 /* It failed, unmaps wait for it, or the CQ is held. */
 void req_finish_slow(struct nvme_req *req, nvme_status_t status);
 void req_free_slow(struct nvme_req *req); /* REQ_SLOW was set */
-void req_slow(struct nvme_req *req); /* before a field behind io is used */
+void req_slow(struct nvme_req *req);	  /* before a field behind io is used */
 void
 req_drop(struct nvme_req *req); /* end without a completion entry (drain) */
 void *
@@ -380,13 +374,6 @@ void iov_read(const struct iovec *iov, unsigned cnt, uint64_t off, void *buf,
 	      uint32_t len);
 void iov_write(const struct iovec *iov, unsigned cnt, uint64_t off,
 	       const void *buf, uint32_t len);
-
-/* mem.c: pools of a core */
-void pool_init(struct nvme_pool *p, uint32_t obj_len);
-void pool_fini(struct nvme_pool *p);
-/* Promise @n more (or, negative, fewer) objects; -ENOMEM. */
-int pool_pledge(struct nvme_pool *p, const struct reactor *r, int64_t n);
-void *pool_fresh(struct nvme_pool *p); /* zeroed; NULL: none is left */
 
 /*
  * prp.c, sgl.c: data pointer -> req->iov, req->iovcnt. On error *@bad is the address that could not be used, if that

@@ -116,7 +116,8 @@ ring_lost(struct nvme_ring *ring, const struct ioas_extent *e, uint32_t n)
 		else
 			end = mid;
 	}
-	for (; i < n && (e[i].iova < ring->iova || e[i].iova - ring->iova < len);
+	for (;
+	     i < n && (e[i].iova < ring->iova || e[i].iova - ring->iova < len);
 	     i++)
 		lost |= ring_unmap(ring, e[i].iova, e[i].len);
 	return lost;
@@ -308,8 +309,7 @@ unmap_req_done(struct nvme_req *req)
 	list_for_each_safe(w, tmp, &ctrl->unmaps, node) {
 		struct ioas_unmap *u = w->u;
 
-		if (req->seq >= w->seq || !req_uses(req, w) ||
-		    --w->pending)
+		if (req->seq >= w->seq || !req_uses(req, w) || --w->pending)
 			continue;
 		list_remove(&w->node);
 		free(w);

@@ -36,8 +36,7 @@ nsref_add(struct nvme_ctrl *ctrl, const struct nvme_ns_info *info,
 	ns->nsid = info->cfg.nsid;
 	ns->nlb = info->bdev.num_blocks;
 	ns->lba_shift = (uint8_t)ilog2(info->bdev.block_len);
-	ctrl->group.block_shift =
-		MAX(ctrl->group.block_shift, ns->lba_shift);
+	ctrl->group.block_shift = MAX(ctrl->group.block_shift, ns->lba_shift);
 	ns->read_only = info->bdev.read_only;
 	ns->write_cache = info->bdev.write_cache;
 	ns->caps = info->bdev.caps;

@@ -219,8 +219,7 @@ arm(struct nvme_core *core)
 			ns = MIN(ns, SLEEP_MAPPED);
 		dbbuf_arm(ctrl, true);
 	}
-	__atomic_thread_fence(
-		__ATOMIC_SEQ_CST); /* event indexes before tails */
+	__sync_synchronize(); /* event indexes before tails */
 	if (!list_empty(&core->work) || any_pending(&core->hot) ||
 	    any_pending(&core->cold))
 		return 0;

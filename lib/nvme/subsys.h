@@ -62,7 +62,7 @@ struct ctrl_link {
 	void (*done)(void *arg, struct nvme_ctrl *ctrl, int err);
 	void *arg;
 	/* control reactor */
-	struct list node; /* subsys->links */
+	struct list node;    /* subsys->links */
 	struct list changes; /* ns_change.link_node */
 	struct ctrl_report seen;
 	/* reports: home fills @report, control copies it and sends it back */

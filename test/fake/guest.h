@@ -17,15 +17,15 @@
 #define GUEST_QUEUES 9
 
 struct guest_opts {
-	const char *bdev;     /* of namespace 1; NULL: no namespace */
-	uint64_t mem_len;     /* [16 MiB] */
-	uint16_t io_queues;   /* [8] */
-	uint32_t max_depth;   /* [1024] */
-	uint32_t max_io_size; /* [1 MiB] */
-	uint16_t vectors;     /* [9] */
+	const char *bdev;      /* of namespace 1; NULL: no namespace */
+	uint64_t mem_len;      /* [16 MiB] */
+	uint16_t io_queues;    /* [8] */
+	uint32_t max_depth;    /* [1024] */
+	uint32_t max_io_size;  /* [1 MiB] */
+	uint16_t vectors;      /* [9] */
 	uint32_t max_aq_depth; /* [64] */
-	bool trapped;	      /* doorbells are register writes */
-	bool shadow;	      /* Doorbell Buffer Config is offered */
+	bool trapped;	       /* doorbells are register writes */
+	bool shadow;	       /* Doorbell Buffer Config is offered */
 	bool nssr;
 };
 

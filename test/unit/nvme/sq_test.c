@@ -226,6 +226,26 @@ test_cold(void **state)
 /* ---- shadow doorbells ---- */
 
 static void
+shadow_goes_and_comes(struct guest *g, volatile uint32_t *db)
+{
+	struct nvme_cqe cqe;
+
+	/* the page goes: what was seen last stands; registers, then it is back */
+	db[2] = g->q[1].tail;
+	guest_step(g, 2);
+	assert_int_equal(guest_unmap(g, GUEST_IOVA, g->opts.mem_len), 0);
+	guest_step(g, 10);
+	assert_null(g->ctrl->shadow);
+	assert_int_equal(guest_map(g, GUEST_IOVA, g->opts.mem_len, 0, 3), 0);
+	guest_step(g, 10);
+	assert_false(guest_take(g, 1, &cqe));
+	guest_put(g, 1, flush);
+	db[2] = g->q[1].tail;
+	assert_true(guest_wait(g, 1, &cqe));
+	db[3] = g->q[1].head;
+}
+
+static void
 test_shadow(void **state)
 {
 	struct world *w = *state;
@@ -275,19 +295,7 @@ test_shadow(void **state)
 	db[2] = 0xffffffff;
 	guest_step(g, 10);
 	assert_false(guest_take(g, 1, &cqe));
-	/* the page goes: what was seen last stands; registers, then it is back */
-	db[2] = g->q[1].tail;
-	guest_step(g, 2);
-	assert_int_equal(guest_unmap(g, GUEST_IOVA, g->opts.mem_len), 0);
-	guest_step(g, 10);
-	assert_null(g->ctrl->shadow);
-	assert_int_equal(guest_map(g, GUEST_IOVA, g->opts.mem_len, 0, 3), 0);
-	guest_step(g, 10);
-	assert_false(guest_take(g, 1, &cqe));
-	guest_put(g, 1, flush);
-	db[2] = g->q[1].tail;
-	assert_true(guest_wait(g, 1, &cqe));
-	db[3] = g->q[1].head;
+	shadow_goes_and_comes(g, db);
 	/* forgotten at a reset */
 	guest_disable(g);
 	assert_false(g->ctrl->shadow_on);

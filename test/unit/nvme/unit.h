@@ -23,8 +23,8 @@ struct world {
 	struct fake_bdev *disk;
 };
 int world_setup(void **state);
-int world_setup_trapped(void **state);	/* doorbells trapped, shadow offered */
-int world_setup_disabled(void **state); /* nothing enabled; NSSR */
+int world_setup_trapped(void **state);	 /* doorbells trapped, shadow offered */
+int world_setup_disabled(void **state);	 /* nothing enabled; NSSR */
 int world_setup_few_admin(void **state); /* eight admin commands at once */
 int world_teardown(void **state);
 
