@@ -213,9 +213,10 @@ daemon_fds_settle(unsigned n)
 {
 	uint64_t end = now_ms() + WAIT_MS;
 
-	while (daemon_fds() != n && now_ms() < end)
+	/* Fewer is no leak: a client before may not have been gone when @n was counted. */
+	while (daemon_fds() > n && now_ms() < end)
 		usleep(1000);
-	assert_int_equal(daemon_fds(), n);
+	assert_in_range(daemon_fds(), 0, n);
 }
 
 /* ---- vfio-user ---- */
