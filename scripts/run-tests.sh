@@ -3,7 +3,9 @@
 # Run test programs one after the other and add up what they say.
 #   run-tests.sh NAME TIMEOUT LOGDIR PROGRAM...
 # A program that exits 77 is skipped; one that fails shows its output. $RUN,
-# when set, is put before each command.  The last line is
+# when set, is put before each command.  With RETRIES=1 one that fails is run
+# once more, as its times may be a busy machine's; both are shown, the second
+# counts.  The last line is
 #   NAME: N passed, N failed, N skipped
 set -u
 
@@ -25,12 +27,13 @@ count() {
 	END { print n + own }' "$2"
 }
 
-for prog in "$@"; do
-	log=$logs/$(basename "$prog").log
+# Run $1 once: sets p, f, s, code and shows what became of it.
+run_once() {
+	log=$logs/$(basename "$1").log
 	start=$(date +%s)
 	# $RUN may hold several words
 	# shellcheck disable=SC2086
-	timeout -k 5 "$limit" ${RUN-} "$prog" >"$log" 2>&1 </dev/null
+	timeout -k 5 "$limit" ${RUN-} "$1" >"$log" 2>&1 </dev/null
 	code=$?
 	p=$(count PASSED "$log") f=$(count FAILED "$log") s=$(count SKIPPED "$log")
 	note=''
@@ -40,9 +43,17 @@ for prog in "$@"; do
 	124|137) note=" (no end after $limit s)"; f=$((f + 1)) ;;
 	*)	[ "$f" -gt 0 ] || { note=" (exit code $code)"; f=1; } ;;
 	esac
-	[ "$f" -eq 0 ] || sed -E '/^\[ (RUN  |     OK) /d; s/^/    /' "$log" | tail -n 200
-	printf '  %-24s %4d passed %3d failed  %3d s%s\n' "$(basename "$prog")" \
+	[ "$f" -eq 0 ] || sed 's/^/    /' "$log" | tail -n 200
+	printf '  %-24s %4d passed %3d failed  %3d s%s\n' "$(basename "$1")" \
 		"$p" "$f" "$(($(date +%s) - start))" "$note"
+}
+
+for prog in "$@"; do
+	run_once "$prog"
+	if [ "$f" -gt 0 ] && [ "${RETRIES:-0}" -gt 0 ]; then
+		echo "  $(basename "$prog") failed: once more"
+		run_once "$prog"
+	fi
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 done
 echo "$name: $passed passed, $failed failed, $skipped skipped"

@@ -172,6 +172,9 @@ def main():
             start = time.monotonic()
             try:
                 why = run_case(env, name)
+                if why and int(os.environ.get("RETRIES") or 0):
+                    print(f"failed {name}: {why}; once more", flush=True)
+                    why = run_case(env, name)
             except Skip as reason:
                 skipped += 1
                 print(f"skip {name}: {reason}", flush=True)
