@@ -36,7 +36,7 @@ extern bool daemon_hides_bar0; /* no mapped doorbells; shadow doorbells instead 
 int daemon_setup(void **state);
 int daemon_teardown(void **state);
 unsigned daemon_fds(void); /* that it has open */
-/* Wait until @n are open, ten seconds at most. */
+/* Wait until no more than @n are open, ten seconds at most. */
 void daemon_fds_settle(unsigned n);
 /* Takes @params (may be NULL); gives the result; an error fails the test. */
 json_t *rpc(const char *method, json_t *params);
