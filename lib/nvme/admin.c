@@ -26,9 +26,9 @@ abort_cmd(struct nvme_ctrl *ctrl, struct nvme_req *req)
 	struct nvme_req *r;
 
 	req->dw0 = 1;
-	if (sqid < ARRAY_SIZE(ctrl->sqs))
-		sq = ctrl->sqs[sqid];
-	if (!sq)
+	if (sqid < ARRAY_SIZE(ctrl->group.sqs))
+		sq = ctrl->group.sqs[sqid];
+	if (!sq) /* or elsewhere, where nothing can be aborted */
 		return NVME_OK;
 	list_for_each(r, &sq->inflight, node) {
 		if (r->cid != cid || r == req || !r->abort)
@@ -52,7 +52,7 @@ doorbell_buffer(struct nvme_ctrl *ctrl, struct nvme_req *req)
 {
 	if (!ctrl_has_dbbuf(ctrl))
 		return NVME_DNR(NVME_SC_INVALID_OPCODE);
-	return dbbuf_config(ctrl, req->sqe.prp1, req->sqe.prp2);
+	return dbbuf_config(ctrl, req);
 }
 
 static const struct admin_cmd commands[256] = {

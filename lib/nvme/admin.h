@@ -54,7 +54,8 @@ void feature_check_temperature(struct nvme_ctrl *ctrl);
 /* log_fill.c: build a log page in @buf (4096 bytes, zeroed). */
 void log_fill_supported(struct nvme_ctrl *ctrl, void *buf);
 void log_fill_error(const struct nvme_ctrl *ctrl, void *buf);
-void log_fill_smart(const struct nvme_ctrl *ctrl, uint32_t nsid, void *buf);
+void log_fill_smart(const struct nvme_ctrl *ctrl, const struct nvme_io_sum *io,
+		    void *buf);
 void log_fill_firmware(void *buf);
 void log_fill_changed_ns(const struct nvme_ctrl *ctrl, void *buf);
 void log_fill_effects(void *buf, bool dbbuf);

@@ -24,14 +24,14 @@ cq_room(struct nvme_cq *cq)
 bool
 cq_check_head(struct nvme_cq *cq)
 {
-	struct nvme_ctrl *ctrl = cq->group->ctrl;
+	struct nvme_group *g = cq->group;
 	uint32_t head, used, taken;
 
 	/* The admin queue's register counts until its shadow entry moves. */
-	if (unlikely(ctrl->shadow && !cq->shadow_db) &&
-	    guest_load32(&ctrl->shadow[1]) != cq->shadow_first) {
-		cq->shadow_db = &ctrl->shadow[1];
-		cq->event_idx = &ctrl->event[1];
+	if (unlikely(g->shadow && !cq->shadow_db) &&
+	    guest_load32(&g->shadow[1]) != cq->shadow_first) {
+		cq->shadow_db = &g->shadow[1];
+		cq->event_idx = &g->event[1];
 	}
 	head = guest_load_acquire32(cq->shadow_db ? cq->shadow_db
 						  : cq->head_db);
@@ -50,7 +50,7 @@ cq_check_head(struct nvme_cq *cq)
 	}
 	if (head != cq->bad_head) {
 		cq->bad_head = head;
-		doorbell_bad_value(ctrl);
+		group_bad_doorbell(g);
 	}
 	return false;
 }
@@ -114,21 +114,14 @@ cq_drop_held(struct nvme_cq *cq)
 	}
 }
 
+/* On the group's reactor; that the queue may be was checked. */
 nvme_status_t
-cq_create(struct nvme_ctrl *ctrl, uint16_t cqid, iova_t iova, uint32_t depth,
+cq_create(struct nvme_group *g, uint16_t cqid, iova_t iova, uint32_t depth,
 	  uint16_t iv, bool ien)
 {
-	struct nvme_group *g = &ctrl->group;
 	struct nvme_cq *cq;
 	nvme_status_t st;
 
-	if (cqid > NVME_MAX_IO_QUEUES || ctrl->cqs[cqid])
-		return NVME_DNR(NVME_CMD_SC(NVME_SC_QID_INVALID));
-	if (depth < 2 || (cqid && NVME_CC_IOCQES(ctrl->cc) != 4))
-		return NVME_DNR(NVME_CMD_SC(NVME_SC_QUEUE_SIZE));
-	if (iv >= ARRAY_SIZE(ctrl->iv_round) ||
-	    (cqid && ien && iv >= ctrl->cfg.vectors))
-		return NVME_DNR(NVME_CMD_SC(NVME_SC_INVALID_VECTOR));
 	cq = aligned_alloc(CACHE_LINE, align_up(sizeof(*cq), CACHE_LINE));
 	if (!cq)
 		return NVME_SC_INTERNAL;
@@ -138,6 +131,7 @@ cq_create(struct nvme_ctrl *ctrl, uint16_t cqid, iova_t iova, uint32_t depth,
 				.ien = ien,
 				.depth = depth,
 				.phase = true,
+				.coal = group_coal(g, cqid, iv),
 				.bad_head = UINT32_MAX };
 	st = ring_init(&cq->ring, g, iova, depth * sizeof(struct nvme_cqe),
 		       IOAS_WRITE, cqid == 0);
@@ -147,34 +141,25 @@ cq_create(struct nvme_ctrl *ctrl, uint16_t cqid, iova_t iova, uint32_t depth,
 	}
 	cq->page = cq->ring.page;
 	list_init(&cq->dirty);
-	cq->head_db = &ctrl->db[2 * cqid + 1];
+	cq->head_db = &g->ctrl->db[2 * cqid + 1];
 	guest_store32(cq->head_db, 0);
-	ctrl->cqs[cqid] = cq;
+	g->cqs[cqid] = cq;
 	cq_shadow(cq);
 	cq_update_hold(cq);
-	return NVME_OK;
-}
-
-nvme_status_t
-cq_delete(struct nvme_ctrl *ctrl, uint16_t cqid)
-{
-	if (!cqid || cqid > NVME_MAX_IO_QUEUES || !ctrl->cqs[cqid])
-		return NVME_DNR(NVME_CMD_SC(NVME_SC_QID_INVALID));
-	if (ctrl->cqs[cqid]->sq_count)
-		return NVME_DNR(NVME_CMD_SC(NVME_SC_INVALID_QUEUE));
-	cq_free(ctrl->cqs[cqid]);
+	if (g->hushed == HUSH_MUTE)
+		cq->hold |= CQ_HOLD_MUTE;
 	return NVME_OK;
 }
 
 void
 cq_free(struct nvme_cq *cq)
 {
-	struct nvme_ctrl *ctrl = cq->group->ctrl;
+	struct nvme_group *g = cq->group;
 
 	list_remove(&cq->dirty);
-	ctrl->cqs[cq->cqid] = NULL;
+	g->cqs[cq->cqid] = NULL;
 	guest_store32(cq->head_db, 0);
 	ring_fini(&cq->ring);
-	free(cq); /* cold: the queue was deleted */
-	ctrl_intx_update(ctrl);
+	free(cq); /* cold: a queue goes */
+	group_intx(g);
 }

@@ -9,26 +9,18 @@
 
 #include "internal.h"
 
-#define QUOTA_MAX 2048u	  /* commands in flight on a controller's I/O queues */
-#define LONG_IOV_MAX 256u /* of them with a long iov array */
 #define TICK_NS 1000000000u
 
 void
 ctrl_work(struct nvme_ctrl *ctrl)
 {
-	if (list_empty(&ctrl->group.work))
-		list_push_back(&ctrl->group.core->work, &ctrl->group.work);
+	group_work(&ctrl->group);
 }
 
-/* Have the timer fire within @within_ns. */
 void
 ctrl_tick(struct nvme_ctrl *ctrl, uint64_t within_ns)
 {
-	uint64_t at = reactor_now() + within_ns;
-
-	if (ctrl->timer.slot && ctrl->timer.deadline <= at)
-		return;
-	reactor_timer_start(ctrl->cfg.home, &ctrl->timer, within_ns);
+	group_tick(&ctrl->group, within_ns);
 }
 
 void
@@ -41,78 +33,6 @@ ctrl_keep_alive(struct nvme_ctrl *ctrl)
 		ctrl_tick(ctrl, ns);
 }
 
-/*
- * Pledge requests for the queues that there are: sum of depths, bounded; never
- * less than what is in use, so that no other controller is promised those.
- */
-int
-ctrl_update_quota(struct nvme_ctrl *ctrl)
-{
-	struct nvme_group *g = &ctrl->group;
-	uint32_t reqs = 0, iovs, old = g->quota, old_iovs = g->iov_quota;
-	const struct reactor *r = g->core->reactor;
-
-	for (unsigned i = 1; i <= NVME_MAX_IO_QUEUES; i++)
-		if (ctrl->sqs[i])
-			reqs += ctrl->sqs[i]->depth - 1;
-	reqs = MAX(MIN(reqs, QUOTA_MAX), g->io_inflight);
-	iovs = MIN(reqs, LONG_IOV_MAX);
-	if (g->iov_used > iovs + 1)
-		iovs = g->iov_used - 1;
-	if (pool_pledge(&g->core->reqs, r, (int64_t)reqs - old))
-		return -ENOMEM;
-	if (pool_pledge(&g->core->iovs, r, (int64_t)iovs - (old_iovs - 1))) {
-		pool_pledge(&g->core->reqs, r, (int64_t)old - reqs);
-		return -ENOMEM;
-	}
-	g->quota = reqs;
-	g->iov_quota = iovs + 1; /* one for the admin queue */
-	return 0;
-}
-
-void
-ctrl_stop(struct nvme_ctrl *ctrl, uint8_t why, bool on)
-{
-	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
-		struct nvme_sq *sq = ctrl->sqs[i];
-
-		if (!sq)
-			continue;
-		if (on)
-			sq->stop |= why;
-		else
-			sq->stop &= (uint8_t)~why;
-	}
-}
-
-static void
-drop_waits(struct list *waits)
-{
-	while (!list_empty(waits)) {
-		struct nvme_req *req =
-			list_entry(waits->next, struct nvme_req, wait);
-
-		list_remove(&req->wait);
-		req_drop(req);
-	}
-}
-
-/* Nothing is fetched and nothing posted any more; I/O with a device goes on. */
-void
-ctrl_mute(struct nvme_ctrl *ctrl)
-{
-	ctrl_stop(ctrl, SQ_STOP_CTRL, true);
-	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
-		if (!ctrl->cqs[i])
-			continue;
-		ctrl->cqs[i]->hold |= CQ_HOLD_MUTE;
-		cq_drop_held(ctrl->cqs[i]);
-	}
-	drop_waits(&ctrl->mem_waits);
-	drop_waits(&ctrl->buf_waits);
-	ctrl_work(ctrl);
-}
-
 void
 ctrl_fail(struct nvme_ctrl *ctrl, const char *why)
 {
@@ -123,7 +43,7 @@ ctrl_fail(struct nvme_ctrl *ctrl, const char *why)
 	ctrl->csts |= 1u << NVME_CSTS_CFS_SHIFT;
 	if (!ctrl->drain)
 		ctrl->state = CTRL_FAILED;
-	ctrl_mute(ctrl);
+	ctrl_hush(ctrl, HUSH_MUTE);
 	ctrl_intx_update(ctrl);
 	link_report(ctrl);
 }
@@ -143,18 +63,19 @@ ctrl_faulted(void *arg)
 	ctrl_fail_for_good(arg, "its memory file was truncated");
 }
 
-/* INTx: up while a queue with interrupts holds entries that the host has not taken. */
+/* INTx: up while some group has a reason, see group_intx(). */
 void
 ctrl_intx_update(struct nvme_ctrl *ctrl)
 {
-	struct nvme_core *core = ctrl->group.core;
+	struct nvme_group *g = &ctrl->group;
 	bool level = false;
 
 	if (!irq_msix_active(ctrl->cfg.irqs) && !ctrl->intx_disabled &&
 	    !(ctrl->intms & 1) &&
 	    (ctrl->state == CTRL_READY || ctrl->state == CTRL_SHUTDOWN)) {
+		level = far_intx(ctrl);
 		for (unsigned i = 0; !level && i <= NVME_MAX_IO_QUEUES; i++) {
-			struct nvme_cq *cq = ctrl->cqs[i];
+			struct nvme_cq *cq = g->cqs[i];
 
 			level = cq && cq->ien && cq_unread(cq);
 		}
@@ -162,11 +83,11 @@ ctrl_intx_update(struct nvme_ctrl *ctrl)
 	if (level == ctrl->intx_level)
 		return;
 	ctrl->intx_level = level;
-	list_remove(&ctrl->intx_node);
+	list_remove(&g->intx_node);
 	if (level)
-		list_push_back(&core->intx, &ctrl->intx_node);
+		list_push_back(&g->core->intx, &g->intx_node);
 	irq_intx(ctrl->cfg.irqs, level);
-	core->stats.irqs += level;
+	g->core->stats.irqs += level;
 	if (ctrl->cfg.intx_changed)
 		ctrl->cfg.intx_changed(ctrl->cfg.arg, level);
 }
@@ -218,45 +139,28 @@ ctrl_enable(struct nvme_ctrl *ctrl)
 		return -EINVAL;
 	}
 	doorbell_reset(ctrl);
-	if (cq_create(ctrl, 0, ctrl->acq, acqs, 0, true) ||
-	    sq_create(ctrl, 0, 0, ctrl->asq, asqs, 0)) {
+	if (cq_create(&ctrl->group, 0, ctrl->acq, acqs, 0, true) ||
+	    sq_create(&ctrl->group, 0, 0, ctrl->asq, asqs, 0)) {
 		ctrl_fail(ctrl, "no admin queue at ASQ, ACQ");
 		return -EINVAL;
 	}
+	ctrl->cqt[0] = (struct nvme_qent){ .group = &ctrl->group,
+					   .depth = (uint16_t)acqs,
+					   .ien = true };
+	ctrl->sqt[0] = (struct nvme_qent){ .group = &ctrl->group,
+					   .depth = (uint16_t)asqs };
 	ctrl->state = CTRL_READY;
 	ctrl->csts |= 1u << NVME_CSTS_RDY_SHIFT;
-	ctrl->map_lost_since = 0;
-	ctrl->busy_looked = reactor_now();
-	ctrl->busy_seq = ctrl->group.seq;
+	ctrl->group.map_lost_since = 0;
 	ctrl_keep_alive(ctrl);
 	ctrl_tick(ctrl, TICK_NS);
 	return 0;
 }
 
-/*
- * Controller Busy Time is told in minutes: the time since the last look counts when
- * commands were mapped in it or are under way.
- */
-static void
-count_busy(struct nvme_ctrl *ctrl, uint64_t now)
-{
-	struct nvme_group *g = &ctrl->group;
-
-	if (g->io_inflight || g->seq != ctrl->busy_seq)
-		ctrl->ctrl_busy_ns += now - ctrl->busy_looked;
-	ctrl->busy_looked = now;
-	ctrl->busy_seq = g->seq;
-}
-
 /* Slow work; at least once a second while the controller is enabled. */
-static void
-ctrl_timer(struct reactor_timer *t)
+void
+ctrl_timer(struct nvme_ctrl *ctrl, uint64_t now)
 {
-	struct nvme_ctrl *ctrl = container_of(t, struct nvme_ctrl, timer);
-	uint64_t now = reactor_now();
-
-	map_tick(ctrl, now);
-	count_busy(ctrl, now);
 	if (ctrl->state != CTRL_READY)
 		return;
 	if (ctrl->keep_alive_deadline && now >= ctrl->keep_alive_deadline)
@@ -272,24 +176,6 @@ ctrl_timer(struct reactor_timer *t)
 	ctrl_tick(ctrl, TICK_NS);
 }
 
-/* Deleted queues that have drained. */
-static void
-queues_step(struct nvme_ctrl *ctrl)
-{
-	for (unsigned i = 1; i <= NVME_MAX_IO_QUEUES; i++) {
-		struct nvme_sq *sq = ctrl->sqs[i];
-		struct nvme_req *req;
-
-		if (!sq || !(sq->stop & SQ_STOP_DELETE) || sq->inflight_n)
-			continue;
-		req = sq->delete_req;
-		sq_free(sq);
-		if (req)
-			req_complete(req, NVME_OK);
-		link_report(ctrl);
-	}
-}
-
 void
 ctrl_step(struct nvme_ctrl *ctrl)
 {
@@ -303,10 +189,6 @@ ctrl_step(struct nvme_ctrl *ctrl)
 		ctrl->intx_due = false;
 		ctrl_intx_update(ctrl);
 	}
-	map_step(ctrl);
-	req_retry_bufs(ctrl);
-	queues_step(ctrl);
-	ns_step(ctrl);
 	ctrl_drain_step(ctrl); /* may free it: the last */
 }
 
@@ -322,60 +204,35 @@ ctrl_check_config(const struct nvme_ctrl_config *cfg)
 	return core_of(cfg->home) ? 0 : -EINVAL;
 }
 
-static void
-ctrl_init_lists(struct nvme_ctrl *ctrl)
-{
-	list_init(&ctrl->group.node);
-	list_init(&ctrl->group.work);
-	list_init(&ctrl->intx_node);
-	list_init(&ctrl->mem_waits);
-	list_init(&ctrl->buf_waits);
-	list_init(&ctrl->unmaps);
-	list_init(&ctrl->listener.node);
-}
-
 /* The half that needs nobody: memory, doorbells, registers. */
 int
 ctrl_alloc(const struct nvme_ctrl_config *cfg, struct nvme_ctrl **out)
 {
-	struct nvme_group *g;
 	struct nvme_ctrl *ctrl;
 	int err = ctrl_check_config(cfg);
 
 	if (err)
 		return err;
-	ctrl = calloc(1, sizeof(*ctrl));
+	ctrl = aligned_alloc(CACHE_LINE, align_up(sizeof(*ctrl), CACHE_LINE));
 	if (!ctrl)
 		return -ENOMEM;
+	memset(ctrl, 0, sizeof(*ctrl));
 	ctrl->cfg = *cfg;
 	ctrl->subsys = cfg->subsys;
-	ctrl_init_lists(ctrl);
-	g = &ctrl->group;
-	g->ctrl = ctrl;
-	g->core = core_of(cfg->home);
-	g->ioas = cfg->ioas;
-	g->view = ioas_ctx_view(cfg->ioas);
-	g->max_len = cfg->max_io_size;
-	g->iov_quota = 1;
-	g->block_shift = 9;
-	g->admin_quota =
-		MAX(MIN(cfg->max_aq_depth, ADMIN_INFLIGHT), ADMIN_INFLIGHT_MIN);
-	err = doorbells_init(ctrl);
+	list_init(&ctrl->listener.node);
+	err = group_init(&ctrl->group, ctrl, cfg->home,
+			 ioas_ctx_view(cfg->ioas));
+	if (!err)
+		err = doorbells_init(ctrl);
 	if (err)
 		goto free_ctrl;
-	err = pool_pledge(&g->core->reqs, cfg->home, ADMIN_INFLIGHT);
+	err = group_open(&ctrl->group);
 	if (err)
 		goto fini_doorbell;
-	err = pool_pledge(&g->core->iovs, cfg->home, 1);
-	if (err)
-		goto unpledge;
-	ctrl->timer.fire = ctrl_timer;
 	ctrl->listener.map = ctrl_map;
 	ctrl->listener.unmap = ctrl_unmap;
 	*out = ctrl;
 	return 0;
-unpledge:
-	pool_pledge(&g->core->reqs, cfg->home, -(int64_t)ADMIN_INFLIGHT);
 fini_doorbell:
 	doorbells_fini(ctrl);
 free_ctrl:
@@ -403,12 +260,7 @@ ctrl_open(struct nvme_ctrl *ctrl)
 void
 ctrl_free(struct nvme_ctrl *ctrl)
 {
-	struct nvme_core *core = ctrl->group.core;
-
-	pool_pledge(&core->reqs, core->reactor, -(int64_t)ADMIN_INFLIGHT);
-	pool_pledge(&core->iovs, core->reactor, -1);
-	reactor_timer_stop(&ctrl->timer);
-	list_remove(&ctrl->group.work);
+	group_close(&ctrl->group);
 	doorbells_fini(ctrl);
 	free(ctrl);
 }

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -70,7 +71,7 @@ doorbell_bad_value(struct nvme_ctrl *ctrl)
 {
 	if (ctrl->state != CTRL_READY)
 		return;
-	log_page_error(ctrl, NULL, NVME_SC_INVALID_FIELD);
+	log_page_error(&ctrl->group, NULL, NVME_SC_INVALID_FIELD);
 	aer_event(ctrl, AER_ERROR, INFO_BAD_VALUE, LOG_ERRORS);
 }
 
@@ -81,13 +82,17 @@ doorbell_exists(const struct nvme_ctrl *ctrl, uint32_t index)
 
 	if (qid > NVME_MAX_IO_QUEUES)
 		return false;
-	return index & 1 ? ctrl->cqs[qid] != NULL : ctrl->sqs[qid] != NULL;
+	return index & 1 ? ctrl->cqt[qid].group != NULL
+			 : ctrl->sqt[qid].group != NULL;
 }
 
-/* A doorbell that came as a register write. */
+/* A doorbell that came as a register write. Queues elsewhere are polled, but their reactor may sleep. */
 void
 doorbell_ring(struct nvme_ctrl *ctrl, uint32_t index, uint32_t val)
 {
+	struct nvme_group *g = &ctrl->group;
+	uint32_t qid = index / 2;
+
 	/* undefined before CSTS.RDY; while it shuts down heads still count */
 	if (ctrl->state != CTRL_READY && ctrl->state != CTRL_SHUTDOWN)
 		return;
@@ -98,12 +103,16 @@ doorbell_ring(struct nvme_ctrl *ctrl, uint32_t index, uint32_t val)
 		return;
 	}
 	guest_store_release32(&ctrl->db[index], val);
-	if (index & 1) {
-		cq_check_head(ctrl->cqs[index / 2]);
+	if (index & 1 && g->cqs[qid]) {
+		cq_check_head(g->cqs[qid]);
 		if (ctrl->intx_level)
 			ctrl_intx_written(ctrl);
-	} else if (ctrl->sqs[index / 2]->cold) {
-		sq_heat(ctrl->sqs[index / 2]);
+	} else if (index & 1) {
+		far_bell(ctrl->cqt[qid].group);
+	} else if (!g->sqs[qid]) {
+		far_bell(ctrl->sqt[qid].group);
+	} else if (g->sqs[qid]->cold) {
+		sq_heat(g->sqs[qid]);
 	}
 }
 
@@ -126,11 +135,11 @@ doorbell_scan(struct nvme_ctrl *ctrl)
 /* ---- shadow doorbells ---- */
 
 static void *
-dbbuf_page(struct nvme_ctrl *ctrl, iova_t iova, uint32_t prot)
+dbbuf_page(struct nvme_group *g, iova_t iova, uint32_t prot)
 {
 	struct ioas_hit hit = { 0 };
 
-	return ioas_translate(ctrl->group.view, &hit, iova, NVME_PAGE, prot);
+	return ioas_translate(g->view, &hit, iova, NVME_PAGE, prot);
 }
 
 /*
@@ -140,17 +149,17 @@ dbbuf_page(struct nvme_ctrl *ctrl, iova_t iova, uint32_t prot)
 void
 sq_shadow(struct nvme_sq *sq)
 {
-	struct nvme_ctrl *ctrl = sq->group->ctrl;
+	struct nvme_group *g = sq->group;
 
-	if (!ctrl->shadow) {
+	if (!g->shadow) {
 		if (sq->shadow_db && sq->tail_db == sq->shadow_db)
 			guest_store32(sq->reg_db, sq->tail);
 		sq->shadow_db = sq->event_idx = NULL;
 		sq->tail_db = sq->reg_db;
 		return;
 	}
-	sq->shadow_db = &ctrl->shadow[2 * sq->sqid];
-	sq->event_idx = &ctrl->event[2 * sq->sqid];
+	sq->shadow_db = &g->shadow[2 * sq->sqid];
+	sq->event_idx = &g->event[2 * sq->sqid];
 	if (sq->sqid)
 		sq->tail_db = sq->shadow_db;
 	else /* Linux does not shadow it: its register, until the entry moves */
@@ -161,28 +170,28 @@ sq_shadow(struct nvme_sq *sq)
 void
 cq_shadow(struct nvme_cq *cq)
 {
-	struct nvme_ctrl *ctrl = cq->group->ctrl;
+	struct nvme_group *g = cq->group;
 
-	if (!ctrl->shadow || !cq->cqid) {
-		if (ctrl->shadow)
-			cq->shadow_first = guest_load32(&ctrl->shadow[1]);
+	if (!g->shadow || !cq->cqid) {
+		if (g->shadow)
+			cq->shadow_first = guest_load32(&g->shadow[1]);
 		if (cq->shadow_db)
 			guest_store32(cq->head_db, cq->head);
 		cq->shadow_db = cq->event_idx = NULL;
 		return;
 	}
-	cq->shadow_db = &ctrl->shadow[2 * cq->cqid + 1];
-	cq->event_idx = &ctrl->event[2 * cq->cqid + 1];
+	cq->shadow_db = &g->shadow[2 * cq->cqid + 1];
+	cq->event_idx = &g->event[2 * cq->cqid + 1];
 }
 
 static void
-dbbuf_switch(struct nvme_ctrl *ctrl)
+dbbuf_switch(struct nvme_group *g)
 {
 	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
-		if (ctrl->sqs[i])
-			sq_shadow(ctrl->sqs[i]);
-		if (ctrl->cqs[i])
-			cq_shadow(ctrl->cqs[i]);
+		if (g->sqs[i])
+			sq_shadow(g->sqs[i]);
+		if (g->cqs[i])
+			cq_shadow(g->cqs[i]);
 	}
 }
 
@@ -204,13 +213,13 @@ dbbuf_progress(struct nvme_sq *sq)
 
 /* Asleep, we want to be woken: ask for a doorbell at the next entry. */
 void
-dbbuf_arm(struct nvme_ctrl *ctrl, bool sleeping)
+dbbuf_arm(struct nvme_group *g, bool sleeping)
 {
-	if (!ctrl->shadow)
+	if (!g->shadow)
 		return;
 	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
-		struct nvme_sq *sq = ctrl->sqs[i];
-		struct nvme_cq *cq = ctrl->cqs[i];
+		struct nvme_sq *sq = g->sqs[i];
+		struct nvme_cq *cq = g->cqs[i];
 
 		if (sq)
 			guest_store32(sq->event_idx, sq->tail - !sleeping);
@@ -220,43 +229,85 @@ dbbuf_arm(struct nvme_ctrl *ctrl, bool sleeping)
 }
 
 /* The register's values are carried over into the shadow of queues that exist. */
-nvme_status_t
-dbbuf_config(struct nvme_ctrl *ctrl, uint64_t prp1, uint64_t prp2)
+void
+dbbuf_set(struct nvme_group *g, uint64_t shadow_iova, uint64_t event_iova)
 {
 	volatile uint32_t *shadow, *event;
 
-	if (ctrl->cfg.map_doorbells || !ctrl->cfg.shadow_doorbells)
-		return NVME_DNR(NVME_SC_INVALID_OPCODE);
+	dbbuf_reset(g); /* a second one replaces the first */
+	g->shadow_iova = shadow_iova;
+	g->event_iova = event_iova;
+	g->shadow_on = true;
+	shadow = dbbuf_page(g, shadow_iova, IOAS_READ | IOAS_WRITE);
+	event = dbbuf_page(g, event_iova, IOAS_WRITE);
+	if (!shadow || !event)
+		return; /* it has just gone: dbbuf_map() */
+	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
+		if (g->sqs[i])
+			guest_store32(&shadow[2 * i],
+				      guest_load32(g->sqs[i]->reg_db));
+		if (g->cqs[i])
+			guest_store32(&shadow[2 * i + 1],
+				      guest_load32(g->cqs[i]->head_db));
+	}
+	g->shadow = shadow;
+	g->event = event;
+	dbbuf_switch(g);
+}
+
+struct dbbuf_tour {
+	struct group_tour tour;
+	struct nvme_req *req;
+	uint64_t shadow, event;
+};
+
+static void
+dbbuf_visit(struct group_call *c)
+{
+	struct dbbuf_tour *t =
+		container_of(tour_of(c), struct dbbuf_tour, tour);
+
+	dbbuf_set(c->group, t->shadow, t->event);
+	group_return(c);
+}
+
+static void
+dbbuf_end(struct group_tour *tour)
+{
+	struct dbbuf_tour *t = container_of(tour, struct dbbuf_tour, tour);
+
+	req_complete(t->req, NVME_OK);
+	free(t);
+}
+
+/* Answered when all groups have them. */
+nvme_status_t
+dbbuf_config(struct nvme_ctrl *ctrl, struct nvme_req *req)
+{
+	uint64_t prp1 = req->sqe.prp1, prp2 = req->sqe.prp2;
+	struct nvme_group *g = &ctrl->group;
+	struct dbbuf_tour *t;
+
 	if (prp1 % NVME_PAGE || prp2 % NVME_PAGE)
 		return NVME_DNR(NVME_SC_PRP_INVALID_OFFSET);
-	shadow = dbbuf_page(ctrl, prp1, IOAS_READ | IOAS_WRITE);
-	event = dbbuf_page(ctrl, prp2, IOAS_WRITE);
-	if (!shadow || !event)
+	if (!dbbuf_page(g, prp1, IOAS_READ | IOAS_WRITE) ||
+	    !dbbuf_page(g, prp2, IOAS_WRITE))
 		return NVME_SC_DATA_XFER_ERROR;
-	dbbuf_reset(ctrl); /* a second one replaces the first */
-	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
-		if (ctrl->sqs[i])
-			guest_store32(&shadow[2 * i],
-				      guest_load32(ctrl->sqs[i]->reg_db));
-		if (ctrl->cqs[i])
-			guest_store32(&shadow[2 * i + 1],
-				      guest_load32(ctrl->cqs[i]->head_db));
-	}
-	ctrl->shadow_iova = prp1;
-	ctrl->event_iova = prp2;
-	ctrl->shadow_on = true;
-	ctrl->shadow = shadow;
-	ctrl->event = event;
-	dbbuf_switch(ctrl);
-	return NVME_OK;
+	t = malloc(sizeof(*t));
+	if (!t)
+		return NVME_SC_INTERNAL;
+	*t = (struct dbbuf_tour){ .req = req, .shadow = prp1, .event = prp2 };
+	dbbuf_set(g, prp1, prp2);
+	tour_start(&t->tour, ctrl, dbbuf_visit, dbbuf_end);
+	return NVME_PENDING;
 }
 
 void
-dbbuf_reset(struct nvme_ctrl *ctrl)
+dbbuf_reset(struct nvme_group *g)
 {
-	ctrl->shadow_on = false;
-	ctrl->shadow = ctrl->event = NULL;
-	dbbuf_switch(ctrl);
+	g->shadow_on = false;
+	g->shadow = g->event = NULL;
+	dbbuf_switch(g);
 }
 
 static bool
@@ -267,27 +318,27 @@ page_in(iova_t page, iova_t iova, uint64_t len)
 
 /* Until it is mapped again, the registers. */
 void
-dbbuf_unmap(struct nvme_ctrl *ctrl, iova_t iova, uint64_t len)
+dbbuf_unmap(struct nvme_group *g, iova_t iova, uint64_t len)
 {
-	if (!ctrl->shadow || (!page_in(ctrl->shadow_iova, iova, len) &&
-			      !page_in(ctrl->event_iova, iova, len)))
+	if (!g->shadow || (!page_in(g->shadow_iova, iova, len) &&
+			   !page_in(g->event_iova, iova, len)))
 		return;
-	ctrl->shadow = ctrl->event = NULL;
-	dbbuf_switch(ctrl);
+	g->shadow = g->event = NULL;
+	dbbuf_switch(g);
 }
 
 void
-dbbuf_map(struct nvme_ctrl *ctrl)
+dbbuf_map(struct nvme_group *g)
 {
 	volatile uint32_t *shadow, *event;
 
-	if (!ctrl->shadow_on || ctrl->shadow)
+	if (!g->shadow_on || g->shadow)
 		return;
-	shadow = dbbuf_page(ctrl, ctrl->shadow_iova, IOAS_READ | IOAS_WRITE);
-	event = dbbuf_page(ctrl, ctrl->event_iova, IOAS_WRITE);
+	shadow = dbbuf_page(g, g->shadow_iova, IOAS_READ | IOAS_WRITE);
+	event = dbbuf_page(g, g->event_iova, IOAS_WRITE);
 	if (!shadow || !event)
 		return;
-	ctrl->shadow = shadow;
-	ctrl->event = event;
-	dbbuf_switch(ctrl);
+	g->shadow = shadow;
+	g->event = event;
+	dbbuf_switch(g);
 }

@@ -7,6 +7,8 @@
  * Nothing is saveable, so "saved" answers the default, as the specification
  * has it. A value's default is what feature_reset() sets.
  */
+#include <stdlib.h>
+
 #include "admin.h"
 
 #define SAVE (1u << 31)
@@ -59,9 +61,81 @@ defaults(struct nvme_features *f)
 }
 
 void
+feature_settings(const struct nvme_features *f, struct group_settings *out)
+{
+	*out = (struct group_settings){ .coalescing = f->coalescing,
+					.write_cache = f->write_cache & 1 };
+	for (unsigned i = 0; i < ARRAY_SIZE(f->vector_config); i++)
+		if (f->vector_config[i] & VECTOR_CD)
+			out->no_coalescing[i / 64] |= 1ull << i % 64;
+}
+
+void
+feature_default_settings(struct group_settings *out)
+{
+	*out = (struct group_settings){ .write_cache = true };
+}
+
+/* What the data path looks at goes to all groups before the command is answered. */
+struct settings_tour {
+	struct group_tour tour;
+	struct nvme_req *req;
+	struct group_settings set;
+	bool flush; /* then */
+};
+
+static void
+settings_visit(struct group_call *c)
+{
+	group_set(c->group,
+		  &container_of(tour_of(c), struct settings_tour, tour)->set);
+	group_return(c);
+}
+
+static void
+settings_end(struct group_tour *tour)
+{
+	struct settings_tour *t =
+		container_of(tour, struct settings_tour, tour);
+
+	nvme_status_t status = t->flush ? io_flush_all(t->req) : NVME_OK;
+
+	if (status != NVME_PENDING)
+		req_complete(t->req, status);
+	free(t);
+}
+
+/* @field of the features becomes @val, everywhere. */
+static nvme_status_t
+set_everywhere(struct nvme_ctrl *ctrl, struct nvme_req *req, uint32_t *field,
+	       uint32_t val)
+{
+	struct settings_tour *t = malloc(sizeof(*t));
+
+	if (!t)
+		return NVME_SC_INTERNAL;
+	/*
+	 * Write cache off: later writes go to the medium; what was completed before
+	 * may still be in the cache, and is not when this command completes. If that
+	 * fails it stays off.
+	 */
+	*t = (struct settings_tour){ .req = req };
+	t->flush = field == &ctrl->feat.write_cache && *field && !val;
+	*field = val;
+	feature_settings(&ctrl->feat, &t->set);
+	group_set(&ctrl->group, &t->set);
+	tour_start(&t->tour, ctrl, settings_visit, settings_end);
+	return NVME_PENDING;
+}
+
+void
 feature_reset(struct nvme_ctrl *ctrl)
 {
+	struct group_settings set;
+
 	defaults(&ctrl->feat);
+	feature_settings(&ctrl->feat, &set);
+	group_set(&ctrl->group, &set);
 	ctrl->feat.timestamp_set_ns = reactor_now();
 	feature_check_temperature(ctrl);
 }
@@ -174,7 +248,7 @@ set_queue_counts(struct nvme_ctrl *ctrl, uint32_t cdw11, uint32_t *dw0)
 	uint16_t sqs = (uint16_t)cdw11, cqs = (uint16_t)(cdw11 >> 16);
 
 	for (unsigned i = 1; i <= NVME_MAX_IO_QUEUES; i++)
-		if (ctrl->sqs[i] || ctrl->cqs[i])
+		if (ctrl->sqt[i].group || ctrl->cqt[i].group)
 			return NVME_DNR(NVME_SC_CMD_SEQ_ERROR);
 	if (sqs == 0xffff || cqs == 0xffff)
 		return INVALID_FIELD;
@@ -184,19 +258,6 @@ set_queue_counts(struct nvme_ctrl *ctrl, uint32_t cdw11, uint32_t *dw0)
 	}
 	*dw0 = queue_counts(ctrl, f);
 	return NVME_OK;
-}
-
-/*
- * Off: later writes go to the medium; what was completed before may still be in the
- * cache, and is not when this command completes. If that fails it stays off.
- */
-static nvme_status_t
-set_write_cache(struct nvme_ctrl *ctrl, struct nvme_req *req, uint32_t on)
-{
-	uint32_t before = ctrl->feat.write_cache;
-
-	ctrl->feat.write_cache = on;
-	return before && !on ? io_flush_all(req) : NVME_OK;
 }
 
 static nvme_status_t
@@ -399,17 +460,16 @@ set_value(struct nvme_ctrl *ctrl, struct nvme_req *req)
 	case NVME_FEAT_FID_ERR_RECOVERY:
 		return set_error_recovery(ctrl, req->sqe.nsid, v);
 	case NVME_FEAT_FID_VOLATILE_WC:
-		return set_write_cache(ctrl, req, v & 1);
+		return set_everywhere(ctrl, req, &f->write_cache, v & 1);
 	case NVME_FEAT_FID_NUM_QUEUES:
 		return set_queue_counts(ctrl, v, &req->dw0);
 	case NVME_FEAT_FID_IRQ_COALESCE:
-		f->coalescing = v & 0xffff;
-		return NVME_OK;
+		return set_everywhere(ctrl, req, &f->coalescing, v & 0xffff);
 	case NVME_FEAT_FID_IRQ_CONFIG:
 		if ((v & 0xffff) >= vector_count(ctrl))
 			return INVALID_FIELD;
-		f->vector_config[v & 0xffff] = v & (VECTOR_CD | 0xffff);
-		return NVME_OK;
+		return set_everywhere(ctrl, req, &f->vector_config[v & 0xffff],
+				      v & (VECTOR_CD | 0xffff));
 	case NVME_FEAT_FID_WRITE_ATOMIC:
 		f->write_atomicity = v & 1;
 		return NVME_OK;

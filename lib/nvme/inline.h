@@ -111,7 +111,7 @@ req_free(struct nvme_req *req)
 	if (unlikely(req->flags & REQ_SLOW))
 		req_free_slow(req);
 	if (unlikely(--sq->inflight_n == 0 && sq->stop))
-		ctrl_work(sq->group->ctrl);
+		group_work(sq->group);
 	pool_put(&sq->group->core->reqs, req);
 }
 

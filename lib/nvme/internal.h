@@ -3,8 +3,9 @@
  * What the files of lib/nvme share. Read poll.c first; it is the data path on one page.
  *
  * Objects: core (one per reactor) > group (the part of a controller that lives on one reactor) > SQ, CQ > req.
- * A controller has one group today, on its home reactor (ctrl->group); whatever touches a queue goes through
- * queue->group, so that queues can be spread over reactors later.
+ * The group on the controller's home reactor (ctrl->group) has the admin queue and is always there; those on other
+ * reactors are made when a queue is first placed there, and told what to do by messages (group.c, far.c). Whatever
+ * touches a queue goes through queue->group; of the controller a group away from home reads only what never changes.
  */
 #ifndef BELFRY_NVME_INTERNAL_H
 #define BELFRY_NVME_INTERNAL_H
@@ -79,11 +80,11 @@ struct nvme_req {
 	 */
 	void (*abort)(struct nvme_req *req);
 	uint64_t deadline; /* of a wait for memory that was just unmapped; 0: has not waited */
-	struct list wait; /* ctrl->mem_waits, ctrl->buf_waits */
+	struct list wait; /* the group's mem_waits, late_waits, buf_waits */
 };
 #define REQ_SLOW \
 	4u /* a field that few commands use was set: req_free() clears them */
-#define REQ_BUF_IO 1u /* buf counts against the controller's budget */
+#define REQ_BUF_IO 1u /* buf counts against the group's budget */
 #define REQ_NO_LOG \
 	2u /* a failure is no error-log entry (AER ended by a reset) */
 
@@ -110,13 +111,13 @@ struct nvme_cq {
 	struct list dirty; /* core->dirty when irq_pending */
 	struct nvme_group *group;
 	uint32_t unsignalled; /* entries since the last interrupt */
+	uint16_t coal; /* Interrupt Coalescing, as Feature 08h has it; 0: none here */
 	uint32_t bad_head; /* the invalid doorbell value that was reported; ~0: none */
 	uint64_t irq_deadline; /* coalescing */
 	struct nvme_ring ring;
 	struct nvme_req *held_head,
 		*held_tail;    /* completions that wait for the ring's memory */
 	uint32_t shadow_first; /* admin: the shadow entry when it was configured */
-	uint16_t sq_count;     /* SQs that post here */
 	volatile uint32_t *shadow_db,
 		*event_idx; /* Doorbell Buffer Config; NULL: none */
 };
@@ -149,8 +150,8 @@ struct nvme_sq {
 	uint32_t shadow_first; /* admin: the shadow entry when it was configured */
 	bool cold;
 	struct nvme_ring ring;
-	struct nvme_req *
-		delete_req; /* Delete I/O SQ that waits for the queue to drain */
+	struct group_call *
+		delete_call; /* Delete I/O SQ that waits for the queue to drain */
 };
 _Static_assert(offsetof(struct nvme_sq, sqid) + 2 <= 64,
 	       "SQ: one line to poll");
@@ -173,33 +174,14 @@ struct nvme_nsref { /* one active namespace as a controller sees it */
 	struct bdev_info bdev;
 	struct nvme_ns_config cfg; /* identifiers: effective */
 	struct bdev_desc *desc;	   /* the subsystem's */
-	struct ns_change *change;  /* removal to acknowledge when drained */
-	struct nvme_ctrl *drained_for;
+	struct group_call *gone;   /* removal to answer when drained */
+	struct ns_change *change;  /* the same, at home */
+	struct nvme_group *group;
 };
 
-/* ---- a controller's part on one reactor ---- */
-struct nvme_group {
-	struct nvme_ctrl *ctrl;
-	struct nvme_core *core;
-	struct ioas_view *view;
-	struct ioas_ctx *ioas;
-	uint32_t quota; /* most requests on I/O queues at once */
-	uint32_t io_inflight;
-	uint32_t admin_quota, admin_inflight;
-	uint64_t seq;	  /* counts mapped data pointers; never wraps */
-	uint32_t max_len; /* bytes of one command */
-	uint32_t budget;  /* commands of one queue and round */
-	uint32_t nhot;
-	/* of this round: what may still be fetched, in commands and blocks */
-	uint64_t round;
-	uint32_t cmds_left;
-	int32_t blocks_left;
-	uint8_t block_shift;	      /* the longest block of its namespaces */
-	uint32_t iov_quota, iov_used; /* long iov arrays */
-	struct list node;	      /* core->groups */
-	struct list work;	      /* core->work: ctrl_step() is due */
-	struct nvme_nsref *ns[NVME_MAX_NS]; /* by nsid - 1 */
-};
+#define NVME_ERRLOG_ENTRIES 64
+
+#include "group.h"
 
 /* ---- one per reactor (poll.c) ---- */
 struct nvme_core {
@@ -208,9 +190,9 @@ struct nvme_core {
 	struct list hot;   /* SQs that are looked at in every round */
 	struct list cold;  /* SQs that had no work for long: a few per round */
 	struct list dirty; /* CQs that owe an interrupt */
-	struct list work;  /* groups whose controller has a step to do */
+	struct list work;  /* groups that have a step to do */
 	struct list groups;
-	struct list intx; /* controllers whose INTx level is up */
+	struct list intx; /* groups whose INTx level is up */
 	uint64_t round;
 	uint32_t nhot;
 	uint32_t ncold;
@@ -249,7 +231,16 @@ struct nvme_events {
 	uint8_t masked_log[8]; /* by type: the log whose reading unmasks it */
 };
 
-#define NVME_ERRLOG_ENTRIES 64
+/* Home's list of queues: where each lives. */
+struct nvme_qent {
+	struct nvme_group *group; /* NULL: no such queue */
+	uint16_t depth;
+	uint16_t cqid;	/* of an SQ */
+	uint16_t iv;	/* of a CQ */
+	uint16_t users; /* SQs of a CQ */
+	bool ien;
+	bool busy; /* being made or deleted */
+};
 
 enum ctrl_state {
 	CTRL_DISABLED,
@@ -269,51 +260,35 @@ struct nvme_ctrl {
 	/* registers; NVMe 2.0 §3.1.3 */
 	uint64_t cap, asq, acq;
 	uint32_t vs, cc, csts, aqa, intms, nssr;
-	bool nssr_enabled, shadow_on;
+	bool nssr_enabled;
 	volatile uint32_t *db; /* the doorbell page, ours */
 	int db_fd;
-	struct nvme_sq *sqs[NVME_MAX_IO_QUEUES + 1];
-	struct nvme_cq *cqs[NVME_MAX_IO_QUEUES + 1];
+	struct nvme_qent sqt[NVME_MAX_IO_QUEUES + 1];
+	struct nvme_qent cqt[NVME_MAX_IO_QUEUES + 1];
+	struct nvme_group *groups[REACTOR_MAX]; /* but home's */
+	unsigned ngroups;
 	struct nvme_features feat;
 	struct nvme_events events;
-	/* SMART counters of namespaces that are gone */
-	uint64_t past_read_cmds, past_write_cmds, past_read_units,
-		past_write_units;
 	/* log pages */
 	struct nvme_error_log_page errlog[NVME_ERRLOG_ENTRIES];
 	uint64_t error_count;
 	uint32_t changed_ns[1024];
-	unsigned changed_ns_n;		/* 1025: more than fit */
-	uint64_t busy_looked, busy_seq; /* the last look for ctrl_busy_ns */
-	uint64_t ctrl_busy_ns, power_on_ns, unsafe_shutdowns, power_cycles,
-		media_errors;
+	unsigned changed_ns_n; /* 1025: more than fit */
+	uint64_t power_on_ns, unsafe_shutdowns, power_cycles, media_errors;
 	uint8_t critical_warning;
-	/* Doorbell Buffer Config */
-	iova_t shadow_iova, event_iova;
-	volatile uint32_t *shadow, *event; /* host; NULL: none or unmapped */
 	bool intx_level, intx_disabled;
 	bool intx_due;	     /* ctrl_step() looks at the level */
 	uint64_t intx_round; /* core->round of the last look for a register */
-	bool map_lost;	     /* some queue is paused */
-	uint64_t map_lost_since; /* when work was first seen to wait for it; 0: none waits */
-	struct list intx_node; /* core->intx */
-	uint64_t iv_round[NVME_MAX_IO_QUEUES +
-			  1];  /* core->round of the vector's last interrupt */
-	struct list mem_waits; /* requests that wait for memory to come back */
-	struct list
-		buf_waits; /* requests that wait for scratch or long iov arrays */
-	uint32_t buf_used;  /* bytes of scratch of I/O commands */
-	struct list unmaps; /* struct unmap_wait (map.c) */
 	struct ioas_listener listener;
-	struct reactor_timer
-		timer; /* slow work: paused queues, keep alive, waits, doorbell scan */
 	uint64_t keep_alive_deadline; /* 0: not armed */
 	uint64_t scan_at;	      /* next look at unused doorbells */
 	/* drain (teardown.c) */
 	uint8_t drain;	   /* DRAIN_*: why */
-	bool map_changed;  /* something was mapped: look at what waits */
-	bool ns_gone;	   /* a namespace that is being removed has drained */
 	bool enable_again; /* CC.EN was set while draining */
+	bool hush_busy, rest_busy;
+	uint8_t hush_want, hush_done; /* HUSH_*: all groups */
+	uint8_t rest_done;	      /* REST_*: the groups but home's */
+	struct group_tour hush, rest;
 	bool failed_for_good, failed_told;
 	bool attached;	     /* known to the subsystem */
 	uint8_t shutdown;    /* SHUT_* */
@@ -329,6 +304,7 @@ struct nvme_ctrl {
 	void *destroyed_arg;
 	struct ctrl_link *link; /* to the control reactor (subsys.c) */
 };
+_Static_assert(offsetof(struct nvme_ctrl, group) == 0, "group: aligned");
 #define DRAIN_RESET 1u	  /* CC.EN 1 -> 0 */
 #define DRAIN_FUNCTION 2u /* FLR, DEVICE_RESET */
 #define DRAIN_SUBSYS 4u	  /* NSSR */
@@ -368,7 +344,8 @@ nvme_status_t req_bad_memory(struct nvme_req *req, iova_t iova, uint64_t len);
 /* A longer iov array; NVME_PENDING: none is free, the request waits. */
 nvme_status_t req_long_iov(struct nvme_req *req);
 void req_retry(struct list *waits); /* run again those that wait on it now */
-void req_retry_bufs(struct nvme_ctrl *ctrl);
+void req_retry_bufs(struct nvme_group *g);
+void req_drop_waits(struct list *waits);
 /* Copy between the request's iov, from byte @off of it, and @buf. */
 void iov_read(const struct iovec *iov, unsigned cnt, uint64_t off, void *buf,
 	      uint32_t len);
@@ -418,15 +395,11 @@ bool ring_unmap(struct nvme_ring *ring, iova_t iova,
 bool ring_resolve(struct nvme_ring *ring,
 		  struct ioas_view *view); /* true: complete (again) */
 
-/* sq.c, cq.c. create: NVMe statuses of Create I/O SQ/CQ; depth in entries. @iova page-aligned was checked. */
-nvme_status_t cq_create(struct nvme_ctrl *ctrl, uint16_t cqid, iova_t iova,
+/* sq.c, cq.c, on the group's reactor. create: what remains to be checked there; depth in entries. @iova page-aligned was checked. */
+nvme_status_t cq_create(struct nvme_group *g, uint16_t cqid, iova_t iova,
 			uint32_t depth, uint16_t iv, bool ien);
-nvme_status_t sq_create(struct nvme_ctrl *ctrl, uint16_t sqid, uint16_t cqid,
+nvme_status_t sq_create(struct nvme_group *g, uint16_t sqid, uint16_t cqid,
 			iova_t iova, uint32_t depth, uint8_t prio);
-/* Stop fetching; @req (the delete command; may be NULL) completes when the queue has drained and is freed. */
-nvme_status_t sq_delete(struct nvme_ctrl *ctrl, uint16_t sqid,
-			struct nvme_req *req);
-nvme_status_t cq_delete(struct nvme_ctrl *ctrl, uint16_t cqid);
 int sq_fetch(struct nvme_sq *sq, unsigned budget);
 void cq_hold(struct nvme_cq *cq,
 	     struct nvme_req *req); /* instead of cq_post, while cq->hold */
@@ -455,26 +428,21 @@ void ctrl_fail_for_good(struct nvme_ctrl *ctrl,
 void ctrl_keep_alive(
 	struct nvme_ctrl
 		*ctrl); /* restart the Keep Alive Timer from feat.kato_ms */
-void ctrl_stop(struct nvme_ctrl *ctrl, uint8_t why,
-	       bool on); /* SQ_STOP_* on every SQ */
 void
 ctrl_work(struct nvme_ctrl
 		  *ctrl); /* have ctrl_step() called soon, from the poller */
 void ctrl_step(struct nvme_ctrl *ctrl);
 void ctrl_tick(struct nvme_ctrl *ctrl,
 	       uint64_t within_ns); /* the timer fires within that */
+void ctrl_timer(struct nvme_ctrl *ctrl, uint64_t now); /* home's part of it */
 void ctrl_intx_update(struct nvme_ctrl *ctrl);
 void ctrl_intx_written(
 	struct nvme_ctrl *ctrl); /* the same, soon: for a flood of writes */
 int ctrl_enable(struct nvme_ctrl *ctrl); /* CC.EN 0 -> 1 */
-void ctrl_registers_reset(struct nvme_ctrl *ctrl);
-int ctrl_update_quota(
-	struct nvme_ctrl *ctrl); /* from the queues that there are; -ENOMEM */
-void ctrl_mute(struct nvme_ctrl *ctrl); /* no completion is posted any more */
 int ctrl_alloc(const struct nvme_ctrl_config *cfg, struct nvme_ctrl **out);
 void ctrl_open(struct nvme_ctrl *ctrl);
 void ctrl_free(struct nvme_ctrl *ctrl);
-void ns_step(struct nvme_ctrl *ctrl);
+void ns_step(struct nvme_group *g);
 void
 link_report(struct nvme_ctrl *ctrl); /* tell the control reactor what changed */
 void link_detach(struct nvme_ctrl *ctrl); /* the last step of its life */
@@ -482,16 +450,21 @@ void subsys_nssr(struct nvme_ctrl *ctrl);
 /* teardown.c */
 void ctrl_drain(struct nvme_ctrl *ctrl, uint8_t why);
 void ctrl_shutdown(struct nvme_ctrl *ctrl);
-bool ctrl_drain_step(struct nvme_ctrl *ctrl); /* true: the controller is gone */
-/* map.c: the listener */
+void ctrl_hush(struct nvme_ctrl *ctrl, uint8_t level); /* all groups */
+void ctrl_drain_step(struct nvme_ctrl *ctrl);	       /* may free it */
+void rest_step(struct nvme_group *g); /* elsewhere; may free the group */
+/* map.c: the listeners, of home and of the groups elsewhere */
 void ctrl_map(struct ioas_listener *l, const struct ioas_extent *e);
 void ctrl_unmap(struct ioas_listener *l, const struct ioas_extent *e,
 		uint32_t n, struct ioas_unmap *u);
+void far_map(struct nvme_group *g, const struct ioas_extent *e);
+void far_unmap(struct nvme_group *g, const struct ioas_extent *e, uint32_t n,
+	       struct ioas_unmap *u);
 void
 unmap_req_done(struct nvme_req *req); /* a request that unmaps wait for ended */
-void map_step(struct nvme_ctrl *ctrl);
-void map_free(struct nvme_ctrl *ctrl);
-void map_tick(struct nvme_ctrl *ctrl, uint64_t now);
+void map_step(struct nvme_group *g);
+void map_free(struct nvme_group *g);
+void map_tick(struct nvme_group *g, uint64_t now);
 void cq_update_hold(struct nvme_cq *cq);
 void sq_update_stop(struct nvme_sq *sq);
 /* regs.c */
@@ -506,9 +479,9 @@ void doorbell_scan(struct nvme_ctrl *ctrl); /* those that belong to no queue */
 uint32_t sq_load_tail(
 	struct nvme_sq *sq); /* slow half: admin queue with shadow doorbells */
 void doorbell_bad_value(struct nvme_ctrl *ctrl);
-void dbbuf_unmap(struct nvme_ctrl *ctrl, iova_t iova, uint64_t len);
-void dbbuf_map(struct nvme_ctrl *ctrl);
-void dbbuf_arm(struct nvme_ctrl *ctrl, bool sleeping); /* event indexes */
+void dbbuf_unmap(struct nvme_group *g, iova_t iova, uint64_t len);
+void dbbuf_map(struct nvme_group *g);
+void dbbuf_arm(struct nvme_group *g, bool sleeping); /* event indexes */
 void dbbuf_progress(struct nvme_sq *sq);
 /* poll.c */
 struct nvme_core *core_of(const struct reactor *r);
@@ -526,15 +499,24 @@ struct ns_change {
 	enum { NS_ADD, NS_REMOVE, NS_RESIZE } kind;
 	struct nvme_ns_info info;
 	struct bdev_desc *desc;
+	struct group_tour tour; /* home's, to the other groups */
 };
 void ns_change_ack(struct ns_change *c);
 void ns_apply(struct nvme_ctrl *ctrl,
 	      struct ns_change *c); /* a change that the control reactor sent */
 void ns_drained(struct nvme_nsref *
 			ns); /* the last request on a removed namespace ended */
-int nsref_add(struct nvme_ctrl *ctrl, const struct nvme_ns_info *info,
+int nsref_add(struct nvme_group *g, const struct nvme_ns_info *info,
 	      struct bdev_desc *desc);
-void nsref_free_all(struct nvme_ctrl *ctrl);
+void nsref_free_all(struct nvme_group *g);
+void nsref_sum(const struct nvme_group *g, uint32_t nsid,
+	       struct nvme_io_sum *sum); /* nsid 0: all, gone ones too */
+/* The active ones, for a new group; NULL: no memory. */
+struct ns_entry {
+	struct nvme_ns_info info;
+	struct bdev_desc *desc;
+};
+struct ns_entry *nsref_list(const struct nvme_group *g, unsigned *n);
 
 /* io.c */
 nvme_status_t io_start(struct nvme_req *req);
@@ -560,9 +542,9 @@ const struct nvme_subsys_config *subsys_config(const struct nvme_subsys *s);
 nvme_status_t admin_start(struct nvme_req *req);
 void admin_effects(uint32_t acs[256]);
 /* doorbell.c: Doorbell Buffer Config and mapping changes. */
-nvme_status_t dbbuf_config(struct nvme_ctrl *ctrl, uint64_t prp1,
-			   uint64_t prp2);
-void dbbuf_reset(struct nvme_ctrl *ctrl);
+nvme_status_t dbbuf_config(struct nvme_ctrl *ctrl, struct nvme_req *req);
+void dbbuf_set(struct nvme_group *g, uint64_t shadow, uint64_t event);
+void dbbuf_reset(struct nvme_group *g);
 
 /* identify.c, feature.c, log_page.c, queue_cmd.c: handlers, called by admin.c's table. */
 nvme_status_t identify(struct nvme_ctrl *ctrl, struct nvme_req *req);
@@ -570,11 +552,17 @@ nvme_status_t feature_get(struct nvme_ctrl *ctrl, struct nvme_req *req);
 nvme_status_t feature_set(struct nvme_ctrl *ctrl, struct nvme_req *req);
 void
 feature_reset(struct nvme_ctrl *ctrl); /* defaults; at every controller reset */
+void feature_settings(const struct nvme_features *f,
+		      struct group_settings *out);
+void feature_default_settings(struct group_settings *out);
 nvme_status_t log_page_get(struct nvme_ctrl *ctrl, struct nvme_req *req);
 void log_page_reset(struct nvme_ctrl *ctrl);
-/* Add an entry to the error log (a command failed; sqid/cid known) and count it; raises the event if asked (none by default). */
-void log_page_error(struct nvme_ctrl *ctrl, const struct nvme_req *req,
+/* An error of @g, of a command (or NULL), for the controller's log. On the group's reactor. */
+void log_page_error(struct nvme_group *g, const struct nvme_req *req,
 		    nvme_status_t status);
+/* Home: @n errors happened, the last ones (at most NVME_ERRLOG_ENTRIES) are in @e[(n - 1) % ...] and before. */
+void log_page_add(struct nvme_ctrl *ctrl, const struct nvme_error_log_page *e,
+		  uint64_t n, uint64_t media);
 nvme_status_t queue_create_cq(struct nvme_ctrl *ctrl, struct nvme_req *req);
 nvme_status_t queue_create_sq(struct nvme_ctrl *ctrl, struct nvme_req *req);
 nvme_status_t queue_delete_cq(struct nvme_ctrl *ctrl, struct nvme_req *req);

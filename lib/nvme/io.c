@@ -19,7 +19,7 @@ io_result(struct nvme_req *req, int err, uint8_t op)
 	if (unlikely(err == -EFAULT)) {
 		/* The kernel met the end of a file where we had a mapping. */
 		ioas_set_faulted(g->ioas);
-		ctrl_fail_for_good(g->ctrl, "its memory went away under I/O");
+		group_fail(g, "its memory went away under I/O", true);
 	}
 	/* Zeros that we made up are no data: such a write was not done. */
 	if (unlikely(!err && op == BDEV_WRITE && ioas_faulted(g->ioas)))
@@ -132,8 +132,7 @@ io_fua(const struct nvme_req *req)
 {
 	if (!req->ns->write_cache)
 		return 0;
-	return req->sqe.cdw12 >> 30 & 1 ||
-			       !(req->sq->group->ctrl->feat.write_cache & 1)
+	return req->sqe.cdw12 >> 30 & 1 || !req->sq->group->write_cache
 		       ? BDEV_IO_FUA
 		       : 0;
 }

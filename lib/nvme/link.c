@@ -84,7 +84,8 @@ attached(struct reactor_msg *m)
 	ctrl->power_cycles = l->power_cycles;
 	ctrl->unsafe_shutdowns = l->unsafe_shutdowns;
 	for (unsigned i = 0; i < l->entries; i++)
-		if (nsref_add(ctrl, &l->table[i].info, l->table[i].desc))
+		if (nsref_add(&ctrl->group, &l->table[i].info,
+			      l->table[i].desc))
 			log_error("namespace %u is not seen by controller %u "
 				  "of %s: no channel",
 				  l->table[i].info.cfg.nsid, ctrl->cntlid,
@@ -225,6 +226,14 @@ report_arrived(struct reactor_msg *m)
 	reactor_send(l->home, &l->report_msg);
 }
 
+static void
+report_queue(struct ctrl_report *r, unsigned qid, const struct nvme_qent *q)
+{
+	r->depth[qid] = q->depth;
+	r->where[qid] =
+		q->group ? (uint8_t)reactor_index(q->group->core->reactor) : 0;
+}
+
 void
 link_report(struct nvme_ctrl *ctrl)
 {
@@ -238,8 +247,7 @@ link_report(struct nvme_ctrl *ctrl)
 	l->report.cc = ctrl->cc;
 	l->report.csts = ctrl->csts;
 	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++)
-		l->report.depth[i] =
-			ctrl->sqs[i] ? (uint16_t)ctrl->sqs[i]->depth : 0;
+		report_queue(&l->report, i, &ctrl->sqt[i]);
 	l->report_busy = true;
 	l->report_msg.fn = report_arrived;
 	reactor_send(control(), &l->report_msg);

@@ -37,34 +37,9 @@ data_units(uint64_t units)
 	return units / 1000 + (units % 1000 != 0);
 }
 
-/* @nsid: of one namespace, or (0, FFFFFFFFh) of all, gone ones too. */
-static void
-fill_io(const struct nvme_ctrl *ctrl, uint32_t nsid, struct nvme_smart_log *log)
-{
-	bool all = !nsid || nsid == NVME_NSID_BROADCAST;
-	uint64_t reads = all ? ctrl->past_read_cmds : 0;
-	uint64_t writes = all ? ctrl->past_write_cmds : 0;
-	uint64_t read_units = all ? ctrl->past_read_units : 0;
-	uint64_t write_units = all ? ctrl->past_write_units : 0;
-
-	for (unsigned i = 0; i < NVME_MAX_NS; i++) {
-		const struct nvme_nsref *ns = ctrl->group.ns[i];
-
-		if (!ns || (!all && ns->nsid != nsid))
-			continue;
-		reads += ns->read_cmds;
-		writes += ns->write_cmds;
-		read_units += ns->read_units;
-		write_units += ns->write_units;
-	}
-	put_u128(log->data_units_read, data_units(read_units));
-	put_u128(log->data_units_written, data_units(write_units));
-	put_u128(log->host_reads, reads);
-	put_u128(log->host_writes, writes);
-}
-
 void
-log_fill_smart(const struct nvme_ctrl *ctrl, uint32_t nsid, void *buf)
+log_fill_smart(const struct nvme_ctrl *ctrl, const struct nvme_io_sum *io,
+	       void *buf)
 {
 	struct nvme_smart_log *log = buf;
 	uint64_t on = reactor_now() - ctrl->power_on_ns;
@@ -74,8 +49,11 @@ log_fill_smart(const struct nvme_ctrl *ctrl, uint32_t nsid, void *buf)
 	log->temperature[1] = (uint8_t)(TEMPERATURE >> 8);
 	log->avail_spare = 100;
 	log->spare_thresh = 10;
-	fill_io(ctrl, nsid, log);
-	put_u128(log->ctrl_busy_time, ctrl->ctrl_busy_ns / NS_PER_MINUTE);
+	put_u128(log->data_units_read, data_units(io->read_units));
+	put_u128(log->data_units_written, data_units(io->write_units));
+	put_u128(log->host_reads, io->read_cmds);
+	put_u128(log->host_writes, io->write_cmds);
+	put_u128(log->ctrl_busy_time, io->busy_ns / NS_PER_MINUTE);
 	put_u128(log->power_cycles, ctrl->power_cycles);
 	put_u128(log->power_on_hours, on / (60 * NS_PER_MINUTE));
 	put_u128(log->unsafe_shutdowns, ctrl->unsafe_shutdowns);

@@ -5,6 +5,8 @@
  *
  * Every page is built whole in 4 KiB; one place bounds offset and length.
  */
+#include <stdlib.h>
+
 #include "admin.h"
 
 #define LOG_MAX_LEN 4096
@@ -40,7 +42,8 @@ log_fill_supported(struct nvme_ctrl *ctrl, void *buf)
 }
 
 static void
-fill(struct nvme_ctrl *ctrl, uint8_t lid, uint32_t nsid, void *buf)
+fill(struct nvme_ctrl *ctrl, uint8_t lid, const struct nvme_io_sum *io,
+     void *buf)
 {
 	struct nvme_fid_supported_effects_log *fids = buf;
 
@@ -52,7 +55,7 @@ fill(struct nvme_ctrl *ctrl, uint8_t lid, uint32_t nsid, void *buf)
 		log_fill_error(ctrl, buf);
 		break;
 	case NVME_LOG_LID_SMART:
-		log_fill_smart(ctrl, nsid, buf);
+		log_fill_smart(ctrl, io, buf);
 		break;
 	case NVME_LOG_LID_FW_SLOT:
 		log_fill_firmware(buf);
@@ -105,8 +108,10 @@ send_page(struct nvme_req *req, const uint8_t page[2 * LOG_MAX_LEN],
 	return status;
 }
 
-nvme_status_t
-log_page_get(struct nvme_ctrl *ctrl, struct nvme_req *req)
+/* The page as it is now; @io: SMART's counters. */
+static nvme_status_t
+page_answer(struct nvme_ctrl *ctrl, struct nvme_req *req,
+	    const struct nvme_io_sum *io)
 {
 	const struct nvme_sqe *sqe = &req->sqe;
 	uint8_t lid = (uint8_t)sqe->cdw10;
@@ -114,6 +119,67 @@ log_page_get(struct nvme_ctrl *ctrl, struct nvme_req *req)
 			sqe->cdw10 >> 16; /* 0's based */
 	uint64_t off = (uint64_t)sqe->cdw13 << 32 | sqe->cdw12;
 	uint64_t buf[2 * LOG_MAX_LEN / 8] = { 0 };
+	nvme_status_t status;
+
+	fill(ctrl, lid, io, buf);
+	status = send_page(req, (uint8_t *)buf, pages[lid].len, off,
+			   (numd + 1) * 4);
+	if (status || sqe->cdw10 & CDW10_RAE)
+		return status;
+	if (lid == NVME_LOG_LID_CHANGED_NS)
+		ctrl->changed_ns_n = 0;
+	aer_log_read(ctrl, lid);
+	return NVME_OK;
+}
+
+/* I/O is counted in each group. */
+struct sum_tour {
+	struct group_tour tour;
+	struct nvme_req *req;
+	struct nvme_io_sum sum;
+	uint32_t nsid; /* 0: all */
+};
+
+static void
+sum_visit(struct group_call *c)
+{
+	struct sum_tour *t = container_of(tour_of(c), struct sum_tour, tour);
+
+	nsref_sum(c->group, t->nsid, &t->sum);
+	group_return(c);
+}
+
+static void
+sum_end(struct group_tour *tour)
+{
+	struct sum_tour *t = container_of(tour, struct sum_tour, tour);
+	nvme_status_t status = page_answer(tour->ctrl, t->req, &t->sum);
+
+	if (status != NVME_PENDING) /* else it is run again, from its start */
+		req_complete(t->req, status);
+	free(t);
+}
+
+static nvme_status_t
+smart_get(struct nvme_ctrl *ctrl, struct nvme_req *req)
+{
+	uint32_t nsid = req->sqe.nsid;
+	struct sum_tour *t = malloc(sizeof(*t));
+
+	if (!t)
+		return NVME_SC_INTERNAL;
+	*t = (struct sum_tour){ .req = req };
+	t->nsid = nsid == NVME_NSID_BROADCAST ? 0 : nsid;
+	nsref_sum(&ctrl->group, t->nsid, &t->sum);
+	tour_start(&t->tour, ctrl, sum_visit, sum_end);
+	return NVME_PENDING;
+}
+
+nvme_status_t
+log_page_get(struct nvme_ctrl *ctrl, struct nvme_req *req)
+{
+	const struct nvme_sqe *sqe = &req->sqe;
+	uint8_t lid = (uint8_t)sqe->cdw10;
 	nvme_status_t status;
 
 	if (!pages[lid].len)
@@ -125,15 +191,9 @@ log_page_get(struct nvme_ctrl *ctrl, struct nvme_req *req)
 	status = check_nsid(ctrl, &pages[lid], sqe->nsid);
 	if (status)
 		return status;
-	fill(ctrl, lid, sqe->nsid, buf);
-	status = send_page(req, (uint8_t *)buf, pages[lid].len, off,
-			   (numd + 1) * 4);
-	if (status || sqe->cdw10 & CDW10_RAE)
-		return status;
-	if (lid == NVME_LOG_LID_CHANGED_NS)
-		ctrl->changed_ns_n = 0;
-	aer_log_read(ctrl, lid);
-	return NVME_OK;
+	if (lid == NVME_LOG_LID_SMART)
+		return smart_get(ctrl, req);
+	return page_answer(ctrl, req, NULL);
 }
 
 /* The numbers go on; entries and changes are those since this reset. */
@@ -146,32 +206,46 @@ log_page_reset(struct nvme_ctrl *ctrl)
 	ctrl->changed_ns_n = 0;
 }
 
+/* A ring, by error count. Of more than fit the last ones are there. */
+void
+log_page_add(struct nvme_ctrl *ctrl, const struct nvme_error_log_page *e,
+	     uint64_t n, uint64_t media)
+{
+	uint64_t i = n > NVME_ERRLOG_ENTRIES ? n - NVME_ERRLOG_ENTRIES : 0;
+
+	ctrl->error_count += i;
+	ctrl->media_errors += media;
+	for (; i < n; i++) {
+		struct nvme_error_log_page *to =
+			&ctrl->errlog[ctrl->error_count++ % NVME_ERRLOG_ENTRIES];
+
+		*to = e[i % NVME_ERRLOG_ENTRIES];
+		to->error_count = ctrl->error_count;
+	}
+}
+
 /*
- * A ring, by error count. Status field as in a completion, over the phase
- * bit. What is not tied to a command (@req NULL) has no queue and no id.
+ * Status field as in a completion, over the phase bit; the count is home's to give.
+ * What is not tied to a command (@req NULL) has no queue and no id.
  */
 void
-log_page_error(struct nvme_ctrl *ctrl, const struct nvme_req *req,
+log_page_error(struct nvme_group *g, const struct nvme_req *req,
 	       nvme_status_t status)
 {
-	struct nvme_error_log_page *e;
+	struct nvme_error_log_page e = { .sqid = 0xffff, .cmdid = 0xffff };
 
-	e = &ctrl->errlog[ctrl->error_count++ % NVME_ERRLOG_ENTRIES];
-	memset(e, 0, sizeof(*e));
-	e->error_count = ctrl->error_count;
-	e->status_field = (uint16_t)(status << 1);
-	e->parm_error_location = 0xffff; /* not told */
-	if (!req) {
-		e->sqid = e->cmdid = 0xffff;
-		return;
+	e.status_field = (uint16_t)(status << 1);
+	e.parm_error_location = 0xffff; /* not told */
+	if (req) {
+		e.sqid = req->sq->sqid;
+		e.cmdid = req->cid;
+		e.nsid = req->sqe.nsid;
+		if (req->sq->sqid)
+			e.lba = (uint64_t)req->sqe.cdw11 << 32 | req->sqe.cdw10;
 	}
-	e->sqid = req->sq->sqid;
-	e->cmdid = req->cid;
-	e->nsid = req->sqe.nsid;
-	if (req->sq->sqid)
-		e->lba = (uint64_t)req->sqe.cdw11 << 32 | req->sqe.cdw10;
 	/* A comparison that differs is no error of the medium. */
-	if ((status >> 8 & NVME_SCT_MASK) == NVME_SCT_MEDIA &&
-	    (status & 0x7ff) != NVME_MEDIA_SC(NVME_SC_COMPARE_FAILED))
-		ctrl->media_errors++;
+	group_error(g, &e,
+		    (status >> 8 & NVME_SCT_MASK) == NVME_SCT_MEDIA &&
+			    (status & 0x7ff) !=
+				    NVME_MEDIA_SC(NVME_SC_COMPARE_FAILED));
 }

@@ -21,11 +21,16 @@ struct run {
 	uint64_t host, len;
 };
 
+/* A map on its way to a group elsewhere; or an unmap, until no request uses the memory. */
 struct unmap_wait {
-	struct list node; /* ctrl->unmaps */
-	struct ioas_unmap *u;
-	uint64_t seq;	  /* requests mapped later use other extents */
+	struct group_call call;
+	struct list node;		/* g->unmaps */
+	struct ioas_extent e;		/* of a map */
+	struct ioas_unmap *u;		/* NULL: a map */
+	const struct ioas_extent *gone; /* of an unmap; there until it is acked */
+	uint32_t ngone;
 	uint32_t pending; /* requests */
+	uint64_t seq;	  /* requests mapped later use other extents */
 	uint64_t since;
 	uint32_t n;
 	struct run runs[]; /* by address; none touch */
@@ -36,8 +41,8 @@ cq_update_hold(struct nvme_cq *cq)
 {
 	if (cq->ring.missing) {
 		cq->hold |= CQ_HOLD_RING;
-		cq->group->ctrl->map_lost = true;
-		ctrl_tick(cq->group->ctrl, TICK_NS);
+		cq->group->map_lost = true;
+		group_tick(cq->group, TICK_NS);
 	} else if (cq->hold & CQ_HOLD_RING) {
 		cq->hold &= (uint8_t)~CQ_HOLD_RING;
 		if (!cq->hold)
@@ -50,8 +55,8 @@ sq_update_stop(struct nvme_sq *sq)
 {
 	if (sq->ring.missing || sq->cq->ring.missing) {
 		sq->stop |= SQ_STOP_RING;
-		sq->group->ctrl->map_lost = true;
-		ctrl_tick(sq->group->ctrl, TICK_NS);
+		sq->group->map_lost = true;
+		group_tick(sq->group, TICK_NS);
 	} else {
 		sq->stop &= (uint8_t)~SQ_STOP_RING;
 	}
@@ -59,44 +64,46 @@ sq_update_stop(struct nvme_sq *sq)
 
 /* Something was mapped: which rings are whole again? */
 void
-map_step(struct nvme_ctrl *ctrl)
+map_step(struct nvme_group *g)
 {
-	struct ioas_view *view = ctrl->group.view;
-
-	if (!ctrl->map_changed)
+	if (!g->map_changed)
 		return;
-	ctrl->map_changed = false;
-	if (ctrl->map_lost) {
-		ctrl->map_lost = false; /* set again by those that still lack */
+	g->map_changed = false;
+	if (g->map_lost) {
+		g->map_lost = false; /* set again by those that still lack */
 		for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
-			struct nvme_cq *cq = ctrl->cqs[i];
+			struct nvme_cq *cq = g->cqs[i];
 
 			if (cq && cq->ring.missing)
-				ring_resolve(&cq->ring, view);
+				ring_resolve(&cq->ring, g->view);
 			if (cq)
 				cq_update_hold(cq);
 		}
 		for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
-			struct nvme_sq *sq = ctrl->sqs[i];
+			struct nvme_sq *sq = g->sqs[i];
 
 			if (sq && sq->ring.missing)
-				ring_resolve(&sq->ring, view);
+				ring_resolve(&sq->ring, g->view);
 			if (sq)
 				sq_update_stop(sq);
 		}
 	}
-	dbbuf_map(ctrl);
-	req_retry(&ctrl->mem_waits);
+	dbbuf_map(g);
+	req_retry(&g->mem_waits);
 }
 
-/* Done once for all maps of a round, in map_step(). */
+/* Looked at once for all maps of a round, in map_step(). */
+static void
+group_mapped(struct nvme_group *g)
+{
+	g->map_changed = true;
+	group_work(g);
+}
+
 void
 ctrl_map(struct ioas_listener *l, const struct ioas_extent *e)
 {
-	struct nvme_ctrl *ctrl = container_of(l, struct nvme_ctrl, listener);
-
-	ctrl->map_changed = true;
-	ctrl_work(ctrl);
+	group_mapped(&container_of(l, struct nvme_ctrl, listener)->group);
 }
 
 /* ---- rings: by IOVA ---- */
@@ -124,13 +131,13 @@ ring_lost(struct nvme_ring *ring, const struct ioas_extent *e, uint32_t n)
 }
 
 static void
-unmap_rings(struct nvme_ctrl *ctrl, const struct ioas_extent *e, uint32_t n)
+unmap_rings(struct nvme_group *g, const struct ioas_extent *e, uint32_t n)
 {
 	bool lost = false;
 
-	for (unsigned i = 0; i <= ctrl->cfg.io_queues; i++) {
-		struct nvme_cq *cq = ctrl->cqs[i];
-		struct nvme_sq *sq = ctrl->sqs[i];
+	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
+		struct nvme_cq *cq = g->cqs[i];
+		struct nvme_sq *sq = g->sqs[i];
 
 		if (cq && ring_lost(&cq->ring, e, n)) {
 			cq_update_hold(cq);
@@ -139,9 +146,9 @@ unmap_rings(struct nvme_ctrl *ctrl, const struct ioas_extent *e, uint32_t n)
 		if (sq && ring_lost(&sq->ring, e, n))
 			lost = true;
 	}
-	for (unsigned i = 0; lost && i <= ctrl->cfg.io_queues; i++)
-		if (ctrl->sqs[i])
-			sq_update_stop(ctrl->sqs[i]);
+	for (unsigned i = 0; lost && i <= NVME_MAX_IO_QUEUES; i++)
+		if (g->sqs[i])
+			sq_update_stop(g->sqs[i]);
 }
 
 /* ---- I/O: by host address ---- */
@@ -194,27 +201,44 @@ runs_merge(struct run *runs, uint32_t n)
 	return n ? last + 1 : 0;
 }
 
-/* NULL: no memory. */
-static struct unmap_wait *
-wait_create(const struct ioas_extent *e, uint32_t n)
+static void
+wait_back(struct group_call *c)
 {
-	struct unmap_wait *w = malloc(sizeof(*w) + n * sizeof(w->runs[0]));
-	struct run *tmp = malloc(n * sizeof(*tmp));
+	struct unmap_wait *w = container_of(c, struct unmap_wait, call);
 
-	if (!w || !tmp) {
-		free(w);
-		free(tmp);
+	if (w->u)
+		ioas_unmap_ack(w->u);
+	free(w);
+}
+
+/* NULL: no memory. With room for @n runs, twice: to sort them. */
+static struct unmap_wait *
+wait_create(struct nvme_group *g, const struct ioas_extent *gone, uint32_t n,
+	    struct ioas_unmap *u)
+{
+	struct unmap_wait *w =
+		malloc(sizeof(*w) + 2 * (size_t)n * sizeof(w->runs[0]));
+
+	if (!w)
 		return NULL;
-	}
-	w->n = 0;
-	for (uint32_t i = 0; i < n; i++)
-		if (!(e[i].prot & IOAS_NOHOST))
-			w->runs[w->n++] = (struct run){ e[i].iova + e[i].delta,
-							e[i].len };
-	runs_sort(w->runs, tmp, w->n);
-	w->n = runs_merge(w->runs, w->n);
-	free(tmp);
+	*w = (struct unmap_wait){ .u = u, .gone = gone, .ngone = n };
+	w->call.group = g;
+	w->call.back = wait_back;
 	return w;
+}
+
+static void
+wait_fill(struct unmap_wait *w)
+{
+	for (uint32_t i = 0; i < w->ngone; i++) {
+		const struct ioas_extent *e = &w->gone[i];
+
+		if (!(e->prot & IOAS_NOHOST))
+			w->runs[w->n++] =
+				(struct run){ e->iova + e->delta, e->len };
+	}
+	runs_sort(w->runs, w->runs + w->ngone, w->n);
+	w->n = runs_merge(w->runs, w->n);
 }
 
 static bool
@@ -244,16 +268,16 @@ req_uses(const struct nvme_req *req, const struct unmap_wait *w)
 }
 
 static uint32_t
-unmap_scan(struct nvme_ctrl *ctrl, const struct unmap_wait *w)
+unmap_scan(struct nvme_group *g, const struct unmap_wait *w)
 {
 	uint32_t n = 0;
 
-	for (unsigned i = 0; i <= ctrl->cfg.io_queues; i++) {
+	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
 		struct nvme_req *req;
 
-		if (!ctrl->sqs[i])
+		if (!g->sqs[i])
 			continue;
-		list_for_each(req, &ctrl->sqs[i]->inflight, node) {
+		list_for_each(req, &g->sqs[i]->inflight, node) {
 			if (req_uses(req, w)) {
 				req->unmaps = 1;
 				n++;
@@ -263,7 +287,31 @@ unmap_scan(struct nvme_ctrl *ctrl, const struct unmap_wait *w)
 	return n;
 }
 
-/* One look at the rings and one at the requests, however many extents go. */
+/* Forget what is cached of it. One look at the rings, however many extents go. */
+static void
+group_forget(struct nvme_group *g, const struct ioas_extent *e, uint32_t n)
+{
+	unmap_rings(g, e, n);
+	for (uint32_t i = 0; i < n; i++)
+		dbbuf_unmap(g, e[i].iova, e[i].len);
+}
+
+/* And one at the requests. Answered when those that use it have ended. */
+static void
+unmap_wait(struct nvme_group *g, struct unmap_wait *w)
+{
+	wait_fill(w);
+	w->pending = unmap_scan(g, w);
+	if (!w->pending) {
+		group_return(&w->call);
+		return;
+	}
+	w->seq = g->seq;
+	w->since = reactor_now();
+	list_push_back(&g->unmaps, &w->node);
+	group_tick(g, UNMAP_NS);
+}
+
 void
 ctrl_unmap(struct ioas_listener *l, const struct ioas_extent *e, uint32_t n,
 	   struct ioas_unmap *u)
@@ -272,58 +320,100 @@ ctrl_unmap(struct ioas_listener *l, const struct ioas_extent *e, uint32_t n,
 	struct nvme_group *g = &ctrl->group;
 	struct unmap_wait *w;
 
-	unmap_rings(ctrl, e, n);
-	for (uint32_t i = 0; i < n; i++)
-		dbbuf_unmap(ctrl, e[i].iova, e[i].len);
+	group_forget(g, e, n);
 	if (!g->io_inflight && !g->admin_inflight) {
 		ioas_unmap_ack(u);
 		return;
 	}
-	w = wait_create(e, n);
-	if (!w) {
-		/* Never answer early: it is owed until the listener goes. */
+	w = wait_create(g, e, n, u);
+	if (w)
+		unmap_wait(g, w);
+	else /* never answer early: it is owed until the listener goes */
 		ctrl_fail_for_good(ctrl, "no memory to wait for an unmap");
+}
+
+/* ---- groups elsewhere ---- */
+
+/* On their reactor. */
+static void
+far_map_visit(struct group_call *c)
+{
+	struct unmap_wait *w = container_of(c, struct unmap_wait, call);
+	struct nvme_group *g = c->group;
+
+	if (ioas_replica_map(g->view, &w->e))
+		group_fail(g, "no memory for its address space", true);
+	group_mapped(g);
+	group_return(c);
+}
+
+static void
+far_unmap_visit(struct group_call *c)
+{
+	struct unmap_wait *w = container_of(c, struct unmap_wait, call);
+	struct nvme_group *g = c->group;
+
+	for (uint32_t i = 0; i < w->ngone; i++)
+		ioas_replica_unmap(g->view, &w->gone[i]);
+	group_forget(g, w->gone, w->ngone);
+	if (g->io_inflight)
+		unmap_wait(g, w);
+	else
+		group_return(c);
+}
+
+/* Home: pass it on. What cannot be told would be a hole, or memory used for ever. */
+void
+far_map(struct nvme_group *g, const struct ioas_extent *e)
+{
+	struct unmap_wait *w = wait_create(g, NULL, 0, NULL);
+
+	if (!w) {
+		ctrl_fail_for_good(g->ctrl, "no memory to tell of a map");
 		return;
 	}
-	w->pending = unmap_scan(ctrl, w);
-	if (!w->pending) {
-		free(w);
-		ioas_unmap_ack(u);
+	w->e = *e;
+	w->call.visit = far_map_visit;
+	group_call(g, &w->call);
+}
+
+void
+far_unmap(struct nvme_group *g, const struct ioas_extent *e, uint32_t n,
+	  struct ioas_unmap *u)
+{
+	struct unmap_wait *w = wait_create(g, e, n, u);
+
+	if (!w) {
+		ctrl_fail_for_good(g->ctrl, "no memory to tell of an unmap");
 		return;
 	}
-	w->u = u;
-	w->seq = g->seq;
-	w->since = reactor_now();
-	list_push_back(&ctrl->unmaps, &w->node);
-	ctrl_tick(ctrl, UNMAP_NS);
+	w->call.visit = far_unmap_visit;
+	group_call(g, &w->call);
 }
 
 /* The same requests are found as when they were counted: iov and seq stand. */
 void
 unmap_req_done(struct nvme_req *req)
 {
-	struct nvme_ctrl *ctrl = req->sq->group->ctrl;
+	struct nvme_group *g = req->sq->group;
 	struct unmap_wait *w, *tmp;
 
 	req->unmaps = 0;
-	list_for_each_safe(w, tmp, &ctrl->unmaps, node) {
-		struct ioas_unmap *u = w->u;
-
+	list_for_each_safe(w, tmp, &g->unmaps, node) {
 		if (req->seq >= w->seq || !req_uses(req, w) || --w->pending)
 			continue;
 		list_remove(&w->node);
-		free(w);
-		ioas_unmap_ack(u);
+		group_return(&w->call);
 	}
 }
 
-/* Before the listener goes, which answers what is still owed. */
+/* Home, before its listener goes, which answers what is still owed. */
 void
-map_free(struct nvme_ctrl *ctrl)
+map_free(struct nvme_group *g)
 {
 	struct unmap_wait *w, *tmp;
 
-	list_for_each_safe(w, tmp, &ctrl->unmaps, node) {
+	list_for_each_safe(w, tmp, &g->unmaps, node) {
 		list_remove(&w->node);
 		free(w);
 	}
@@ -331,12 +421,12 @@ map_free(struct nvme_ctrl *ctrl)
 
 /* Does a doorbell or a completion wait for a queue's memory? */
 static bool
-work_waits(struct nvme_ctrl *ctrl)
+work_waits(struct nvme_group *g)
 {
 	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
-		struct nvme_sq *sq = ctrl->sqs[i];
+		struct nvme_sq *sq = g->sqs[i];
 
-		if (ctrl->cqs[i] && ctrl->cqs[i]->held_head)
+		if (g->cqs[i] && g->cqs[i]->held_head)
 			return true;
 		if (sq && sq->stop == SQ_STOP_RING &&
 		    guest_load32(sq->tail_db) != sq->head)
@@ -347,26 +437,24 @@ work_waits(struct nvme_ctrl *ctrl)
 
 /* From the timer. */
 void
-map_tick(struct nvme_ctrl *ctrl, uint64_t now)
+map_tick(struct nvme_group *g, uint64_t now)
 {
 	struct unmap_wait *w;
 
-	w = list_first(&ctrl->unmaps, struct unmap_wait, node);
+	w = list_first(&g->unmaps, struct unmap_wait, node);
 	if (w && now - w->since >= UNMAP_NS)
-		ctrl_fail(ctrl, "I/O on memory that goes does not end");
+		group_fail(g, "I/O on memory that goes does not end", false);
 	else if (w)
-		ctrl_tick(ctrl, UNMAP_NS - (now - w->since));
-	if (!list_empty(&ctrl->mem_waits)) {
-		ctrl->map_changed = true;
-		ctrl_work(ctrl);
-	}
-	if (!ctrl->map_lost || ctrl->state == CTRL_FAILED)
+		group_tick(g, UNMAP_NS - (now - w->since));
+	if (!list_empty(&g->mem_waits))
+		group_mapped(g);
+	if (!g->map_lost || g->hushed == HUSH_MUTE)
 		return;
-	ctrl_tick(ctrl, TICK_NS);
-	if (!work_waits(ctrl))
-		ctrl->map_lost_since = 0;
-	else if (!ctrl->map_lost_since)
-		ctrl->map_lost_since = now;
-	else if (now - ctrl->map_lost_since > LOST_NS)
-		ctrl_fail(ctrl, "a queue's memory did not come back");
+	group_tick(g, TICK_NS);
+	if (!work_waits(g))
+		g->map_lost_since = 0;
+	else if (!g->map_lost_since)
+		g->map_lost_since = now;
+	else if (now - g->map_lost_since > LOST_NS)
+		group_fail(g, "a queue's memory did not come back", false);
 }

@@ -43,7 +43,7 @@ sq_poll(struct nvme_core *core, struct nvme_sq *sq)
 	    sq->bad_tail != guest_load32(sq->tail_db)) {
 		/* told once; not fetched until it is corrected */
 		sq->bad_tail = guest_load32(sq->tail_db);
-		doorbell_bad_value(sq->group->ctrl);
+		group_bad_doorbell(sq->group);
 	}
 	return 0;
 }
@@ -72,48 +72,34 @@ cold_poll(struct nvme_core *core)
 	return sum;
 }
 
-static bool
-coalescing(const struct nvme_cq *cq)
-{
-	const struct nvme_features *f = &cq->group->ctrl->feat;
-
-	/* NVMe 2.0 §5.27.1.6: TIME 0 is none; never the admin queue; CD of the vector */
-	return f->coalescing & 0xff00 && cq->cqid &&
-	       !(f->vector_config[cq->iv] & 1u << 16);
-}
-
 void
 cq_owe(struct nvme_cq *cq)
 {
 	cq->irq_pending = true;
 	list_push_back(&cq->group->core->dirty, &cq->dirty);
-	if (unlikely(coalescing(cq))) {
-		uint32_t t = cq->group->ctrl->feat.coalescing >> 8 & 0xff;
-
-		cq->irq_deadline = reactor_now() + t * 100000ull;
-	}
+	if (unlikely(cq->coal)) /* TIME is in units of 100 us */
+		cq->irq_deadline = reactor_now() + (cq->coal >> 8) * 100000ull;
 }
 
 static void
 cq_raise(struct nvme_core *core, struct nvme_cq *cq)
 {
-	struct nvme_ctrl *ctrl = cq->group->ctrl;
+	struct nvme_group *g = cq->group;
 
-	if (unlikely(coalescing(cq)) &&
-	    cq->unsignalled <= (ctrl->feat.coalescing & 0xff) &&
+	if (unlikely(cq->coal) && cq->unsignalled <= (cq->coal & 0xff) &&
 	    reactor_now() < cq->irq_deadline)
 		return; /* stays on the list */
 	list_remove(&cq->dirty);
 	cq->irq_pending = false;
 	cq->unsignalled = 0;
-	if (unlikely(!irq_msix_active(ctrl->cfg.irqs))) {
-		ctrl_intx_written(ctrl);
+	if (unlikely(!irq_msix_active(g->irqs))) {
+		group_intx_soon(g);
 		return;
 	}
-	if (ctrl->iv_round[cq->iv] == core->round)
+	if (g->iv_round[cq->iv] == core->round)
 		return; /* another queue of the vector */
-	ctrl->iv_round[cq->iv] = core->round;
-	irq_raise(ctrl->cfg.irqs, cq->iv);
+	g->iv_round[cq->iv] = core->round;
+	irq_raise(g->irqs, cq->iv);
 	core->stats.irqs++;
 }
 
@@ -130,7 +116,7 @@ core_work(struct nvme_core *core)
 			list_entry(now.next, struct nvme_group, work);
 
 		list_remove(&g->work);
-		ctrl_step(g->ctrl);
+		group_step(g);
 	}
 }
 
@@ -138,7 +124,7 @@ static int
 core_poll(struct reactor_poller *p)
 {
 	struct nvme_core *core = container_of(p, struct nvme_core, poller);
-	struct nvme_ctrl *ctrl, *ctmp;
+	struct nvme_group *g, *gtmp;
 	struct nvme_cq *cq, *cqtmp;
 	struct nvme_sq *sq, *tmp;
 	int n = 0;
@@ -169,8 +155,8 @@ core_poll(struct reactor_poller *p)
 	list_for_each_safe(cq, cqtmp, &core->dirty, dirty)
 		cq_raise(core, cq);
 	if (unlikely(!list_empty(&core->intx)))
-		list_for_each_safe(ctrl, ctmp, &core->intx, intx_node)
-			ctrl_intx_update(ctrl);
+		list_for_each_safe(g, gtmp, &core->intx, intx_node)
+			group_intx(g);
 	if (unlikely(!list_empty(&core->work))) {
 		core_work(core);
 		n++;
@@ -199,7 +185,7 @@ disarm(struct nvme_core *core)
 
 	bdev_wake();
 	list_for_each(g, &core->groups, node)
-		dbbuf_arm(g->ctrl, false);
+		dbbuf_arm(g, false);
 }
 
 /* Arm the wake-ups first, then look once more: a doorbell in between is not lost. */
@@ -211,20 +197,18 @@ arm(struct nvme_core *core)
 	struct nvme_cq *cq;
 
 	list_for_each(g, &core->groups, node) {
-		struct nvme_ctrl *ctrl = g->ctrl;
-
-		if (ctrl->state != CTRL_READY && ctrl->state != CTRL_SHUTDOWN)
+		if (!g->nsqs || g->hushed == HUSH_MUTE)
 			continue;
-		if (ctrl->cfg.map_doorbells || ctrl->intx_level)
+		if (g->ctrl->cfg.map_doorbells || !list_empty(&g->intx_node))
 			ns = MIN(ns, SLEEP_MAPPED);
-		dbbuf_arm(ctrl, true);
+		dbbuf_arm(g, true);
 	}
 	__sync_synchronize(); /* event indexes before tails */
 	if (!list_empty(&core->work) || any_pending(&core->hot) ||
 	    any_pending(&core->cold))
 		return 0;
 	list_for_each(cq, &core->dirty, dirty) {
-		if (!coalescing(cq) || cq->irq_deadline <= now)
+		if (!cq->coal || cq->irq_deadline <= now)
 			return 0;
 		ns = MIN(ns, cq->irq_deadline - now);
 	}

@@ -8,7 +8,8 @@
 #include "internal.h"
 
 #define MEM_WAIT_NS 100000000u
-#define IO_BUF_BUDGET (4u << 20) /* scratch of one controller's I/O commands */
+#define LATE 1u			 /* req->deadline: has looked a second time */
+#define IO_BUF_BUDGET (4u << 20) /* scratch of one group's I/O commands */
 
 /* It uses a field that few do; req_free() clears those. */
 void
@@ -27,7 +28,7 @@ req_give_back(struct nvme_req *req)
 	struct nvme_group *g = req->sq->group;
 
 	if (req->flags & REQ_BUF_IO)
-		g->ctrl->buf_used -= req->buf_len;
+		g->buf_used -= req->buf_len;
 	req->flags &= (uint8_t)~REQ_BUF_IO;
 	free(req->buf); /* cold: few commands have a buffer */
 	req->buf = NULL;
@@ -52,8 +53,8 @@ req_free_slow(struct nvme_req *req)
 	req->dw = 0;
 	req->flags = 0;
 	list_remove(&req->wait);
-	if (!list_empty(&g->ctrl->buf_waits))
-		ctrl_work(g->ctrl);
+	if (!list_empty(&g->buf_waits))
+		group_work(g);
 }
 
 static void
@@ -74,7 +75,7 @@ req_finish_slow(struct nvme_req *req, nvme_status_t status)
 	struct nvme_cq *cq = req->sq->cq;
 
 	if (unlikely(status) && !(req->flags & REQ_NO_LOG))
-		log_page_error(req->sq->group->ctrl, req, status);
+		log_page_error(req->sq->group, req, status);
 	req_end(req);
 	if (unlikely(cq->hold)) {
 		cq_hold(cq, req);
@@ -142,20 +143,46 @@ req_retry(struct list *waits)
  * stays the first.
  */
 void
-req_retry_bufs(struct nvme_ctrl *ctrl)
+req_retry_bufs(struct nvme_group *g)
 {
 	struct list now;
 
 	list_init(&now);
-	list_splice(&now, &ctrl->buf_waits);
-	while (!list_empty(&now) && list_empty(&ctrl->buf_waits)) {
+	list_splice(&now, &g->buf_waits);
+	while (!list_empty(&now) && list_empty(&g->buf_waits)) {
 		struct nvme_req *req =
 			list_entry(now.next, struct nvme_req, wait);
 
 		list_remove(&req->wait);
 		req_start(req);
 	}
-	list_splice(&ctrl->buf_waits, &now);
+	list_splice(&g->buf_waits, &now);
+}
+
+void
+req_drop_waits(struct list *waits)
+{
+	while (!list_empty(waits)) {
+		struct nvme_req *req =
+			list_entry(waits->next, struct nvme_req, wait);
+
+		list_remove(&req->wait);
+		req_drop(req);
+	}
+}
+
+/*
+ * A client may use a map as soon as home has answered it, which is after it was sent to
+ * the groups elsewhere. So one look at the mailbox later it is here, or never was.
+ */
+static nvme_status_t
+req_late(struct nvme_req *req)
+{
+	struct nvme_group *g = req->sq->group;
+
+	req->deadline = LATE;
+	group_work(g);
+	return req_park(req, &g->late_waits);
 }
 
 nvme_status_t
@@ -164,14 +191,17 @@ req_bad_memory(struct nvme_req *req, iova_t iova, uint64_t len)
 	struct nvme_group *g = req->sq->group;
 	uint64_t now = reactor_now();
 
-	if (!len || !ioas_recently_unmapped(g->view, iova, len))
+	if (!len)
 		return NVME_SC_DATA_XFER_ERROR;
-	if (!req->deadline)
+	if (!ioas_recently_unmapped(g->view, iova, len))
+		return g->far && !req->deadline ? req_late(req)
+						: NVME_SC_DATA_XFER_ERROR;
+	if (req->deadline <= LATE)
 		req->deadline = now + MEM_WAIT_NS;
 	else if (now >= req->deadline)
 		return NVME_SC_DATA_XFER_ERROR;
-	ctrl_tick(g->ctrl, 5000000);
-	return req_park(req, &g->ctrl->mem_waits);
+	group_tick(g, 5000000);
+	return req_park(req, &g->mem_waits);
 }
 
 /* ---- scratch and data pointers ---- */
@@ -186,7 +216,7 @@ req_buf(struct nvme_req *req, uint32_t len)
 	}
 	if (req->flags & REQ_BUF_IO) {
 		req->flags &= (uint8_t)~REQ_BUF_IO;
-		req->sq->group->ctrl->buf_used -= req->buf_len;
+		req->sq->group->buf_used -= req->buf_len;
 	}
 	free(req->buf); /* cold: few commands have a buffer */
 	req->buf_len = 0;
@@ -202,16 +232,16 @@ req_buf(struct nvme_req *req, uint32_t len)
 nvme_status_t
 req_io_buf(struct nvme_req *req, uint32_t len)
 {
-	struct nvme_ctrl *ctrl = req->sq->group->ctrl;
+	struct nvme_group *g = req->sq->group;
 
 	if (req->flags & REQ_BUF_IO && req->buf_len >= len)
 		return NVME_OK;
-	if (ctrl->buf_used && len > IO_BUF_BUDGET - ctrl->buf_used)
-		return req_park(req, &ctrl->buf_waits);
+	if (g->buf_used && len > IO_BUF_BUDGET - g->buf_used)
+		return req_park(req, &g->buf_waits);
 	if (!req_buf(req, len))
 		return NVME_SC_INTERNAL;
 	req->flags |= REQ_BUF_IO;
-	ctrl->buf_used += req->buf_len;
+	g->buf_used += req->buf_len;
 	return NVME_OK;
 }
 
@@ -229,7 +259,7 @@ req_long_iov(struct nvme_req *req)
 		/* somebody of ours has one and will wake us */
 		if (!g->iov_used)
 			return NVME_SC_INTERNAL;
-		return req_park(req, &g->ctrl->buf_waits);
+		return req_park(req, &g->buf_waits);
 	}
 	g->iov_used++;
 	memcpy(iov, req->iov, req->iovcnt * sizeof(*iov));

@@ -62,7 +62,7 @@ sq_forget(struct nvme_sq *sq, struct nvme_req **batch, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		req_drop(batch[i]);
-	ctrl_fail_for_good(sq->group->ctrl, "its memory file was truncated");
+	group_fail(sq->group, "its memory file was truncated", true);
 	return 0;
 }
 
@@ -184,25 +184,19 @@ sq_heat(struct nvme_sq *sq)
 	group_budget(sq->group);
 }
 
+/* On the group's reactor; that the queue may be was checked. */
 nvme_status_t
-sq_create(struct nvme_ctrl *ctrl, uint16_t sqid, uint16_t cqid, iova_t iova,
+sq_create(struct nvme_group *g, uint16_t sqid, uint16_t cqid, iova_t iova,
 	  uint32_t depth, uint8_t prio)
 {
-	struct nvme_group *g = &ctrl->group;
 	struct nvme_sq *sq;
 	nvme_status_t st;
 
-	if (sqid > NVME_MAX_IO_QUEUES || ctrl->sqs[sqid])
-		return NVME_DNR(NVME_CMD_SC(NVME_SC_QID_INVALID));
-	if (cqid > NVME_MAX_IO_QUEUES || !ctrl->cqs[cqid])
-		return NVME_DNR(NVME_CMD_SC(NVME_SC_CQ_INVALID));
-	if (depth < 2 || (sqid && NVME_CC_IOSQES(ctrl->cc) != 6))
-		return NVME_DNR(NVME_CMD_SC(NVME_SC_QUEUE_SIZE));
 	sq = aligned_alloc(CACHE_LINE, align_up(sizeof(*sq), CACHE_LINE));
 	if (!sq)
 		return NVME_SC_INTERNAL;
 	*sq = (struct nvme_sq){ .group = g,
-				.cq = ctrl->cqs[cqid],
+				.cq = g->cqs[cqid],
 				.sqid = sqid,
 				.depth = depth,
 				.prio = prio,
@@ -216,52 +210,37 @@ sq_create(struct nvme_ctrl *ctrl, uint16_t sqid, uint16_t cqid, iova_t iova,
 	list_init(&sq->inflight);
 	sq->used = sqid ? &g->io_inflight : &g->admin_inflight;
 	sq->limit = sqid ? &g->quota : &g->admin_quota;
-	sq->reg_db = &ctrl->db[2 * sqid];
+	sq->reg_db = &g->ctrl->db[2 * sqid];
 	guest_store32(sq->reg_db, 0);
-	ctrl->sqs[sqid] = sq;
-	if (ctrl_update_quota(ctrl)) {
-		ctrl->sqs[sqid] = NULL;
+	g->sqs[sqid] = sq;
+	if (group_update_quota(g)) {
+		g->sqs[sqid] = NULL;
 		st = NVME_SC_INTERNAL;
 		goto fini_ring;
 	}
-	sq->cq->sq_count++;
 	sq_shadow(sq);
 	sq_update_stop(sq);
+	if (g->hushed)
+		sq->stop |= SQ_STOP_CTRL;
 	sq_heat(sq);
+	if (!g->nsqs++)
+		group_busy(g);
 	if (sqid) {
 		g->core->stats.io_queues++;
 		g->core->stats.io_queues_total++;
 	}
-	link_report(ctrl);
 	return NVME_OK;
 fini_ring:
 	ring_fini(&sq->ring);
 free_sq:
-	free(sq);
+	free(sq); /* cold: a queue goes, or was not made */
 	return st;
-}
-
-nvme_status_t
-sq_delete(struct nvme_ctrl *ctrl, uint16_t sqid, struct nvme_req *req)
-{
-	struct nvme_sq *sq;
-
-	if (!sqid || sqid > NVME_MAX_IO_QUEUES || !ctrl->sqs[sqid] ||
-	    ctrl->sqs[sqid]->stop & SQ_STOP_DELETE)
-		return NVME_DNR(NVME_CMD_SC(NVME_SC_QID_INVALID));
-	sq = ctrl->sqs[sqid];
-	sq->stop |= SQ_STOP_DELETE;
-	sq->delete_req = req;
-	ctrl_work(
-		ctrl); /* freed there when it is empty, never under a poller */
-	return NVME_PENDING;
 }
 
 void
 sq_free(struct nvme_sq *sq)
 {
 	struct nvme_group *g = sq->group;
-	struct nvme_ctrl *ctrl = g->ctrl;
 
 	if (sq->cold) {
 		g->core->ncold--;
@@ -271,13 +250,12 @@ sq_free(struct nvme_sq *sq)
 		group_budget(g);
 	}
 	list_remove(&sq->node);
-	sq->cq->sq_count--;
-	ctrl->sqs[sq->sqid] = NULL;
+	g->sqs[sq->sqid] = NULL;
+	g->nsqs--;
 	guest_store32(sq->reg_db, 0);
 	if (sq->sqid)
 		g->core->stats.io_queues--;
 	ring_fini(&sq->ring);
-	free(sq); /* cold: the queue was deleted */
-	ctrl_update_quota(ctrl);
-	link_report(ctrl);
+	free(sq); /* cold: a queue goes, or was not made */
+	group_update_quota(g);
 }

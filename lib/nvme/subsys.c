@@ -145,7 +145,7 @@ nvme_subsys_qpairs(const struct nvme_subsys *s, struct nvme_qpair_info *out,
 				.cntlid = l->cntlid,
 				.qid = (uint16_t)q,
 				.depth = l->seen.depth[q],
-				.reactor = l->home,
+				.reactor = reactor_get(l->seen.where[q]),
 				.tag = l->ctrl->cfg.tag
 			};
 		}

@@ -39,6 +39,7 @@ struct nvme_subsys {
 struct ctrl_report {
 	uint32_t cc, csts;
 	uint16_t depth[NVME_MAX_IO_QUEUES + 1]; /* of its SQs; 0: none */
+	uint8_t where[NVME_MAX_IO_QUEUES + 1];	/* index of their reactor */
 };
 
 /*
@@ -51,10 +52,7 @@ struct ctrl_link {
 	struct nvme_subsys *subsys;
 	struct reactor *home;
 	/* attach: the table as it was */
-	struct ns_entry {
-		struct nvme_ns_info info;
-		struct bdev_desc *desc;
-	} * table;
+	struct ns_entry *table;
 	unsigned entries;
 	int err;
 	uint16_t cntlid;

@@ -3,10 +3,135 @@
  * How a controller comes to rest: controller reset, function and subsystem reset,
  * shutdown, destruction. All but the shutdown are one road: stop and mute, wait until
  * the last request has ended (a hung disk may keep it for ever), clean up, go on.
+ *
+ * Groups elsewhere walk it with home: one tour hushes them, a second one waits in each
+ * until it is at rest. Home goes on when both have come back.
  */
 #include <errno.h>
 
 #include "internal.h"
+
+/* ---- all groups ---- */
+
+static void hush_next(struct nvme_ctrl *ctrl);
+
+static void
+hush_visit(struct group_call *c)
+{
+	group_hush(c->group, tour_of(c)->arg);
+	group_return(c);
+}
+
+static void
+hush_end(struct group_tour *t)
+{
+	t->ctrl->hush_busy = false;
+	t->ctrl->hush_done = t->arg;
+	hush_next(t->ctrl);
+}
+
+static void
+hush_next(struct nvme_ctrl *ctrl)
+{
+	ctrl_work(ctrl);
+	if (ctrl->hush_busy || ctrl->hush_done >= ctrl->hush_want)
+		return;
+	ctrl->hush_busy = true;
+	ctrl->hush.arg = ctrl->hush_want;
+	tour_start(&ctrl->hush, ctrl, hush_visit, hush_end);
+}
+
+void
+ctrl_hush(struct nvme_ctrl *ctrl, uint8_t level)
+{
+	ctrl->hush_want = MAX(ctrl->hush_want, level);
+	group_hush(&ctrl->group, level);
+	hush_next(ctrl);
+}
+
+static bool
+hushed(const struct nvme_ctrl *ctrl)
+{
+	return !ctrl->hush_busy && ctrl->hush_done == ctrl->hush_want;
+}
+
+/* On the reactor of a group elsewhere. What it had to tell is told first. */
+void
+rest_step(struct nvme_group *g)
+{
+	struct group_call *c = g->rest_call;
+	uint8_t level = c ? tour_of(c)->arg : REST_NONE;
+
+	if (!c || g->io_inflight)
+		return;
+	if (level >= REST_FREE)
+		group_reset(g);
+	if (level == REST_CLOSE) {
+		if (!far_told(g))
+			return; /* again when it has come back */
+		nsref_free_all(g);
+		list_remove(&g->node);
+		list_remove(&g->intx_node);
+		group_close(g);
+	}
+	g->rest_call = NULL;
+	group_return(c); /* at home it may be freed at once */
+}
+
+static void
+rest_visit(struct group_call *c)
+{
+	c->group->rest_call = c;
+	rest_step(c->group);
+}
+
+/* The list of queues: those of @g are gone. */
+static void
+forget_queues(struct nvme_ctrl *ctrl, const struct nvme_group *g)
+{
+	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
+		if (ctrl->sqt[i].group == g)
+			ctrl->sqt[i] = (struct nvme_qent){ 0 };
+		if (ctrl->cqt[i].group != g)
+			continue;
+		if (i)
+			far_placed(g, -1);
+		ctrl->cqt[i] = (struct nvme_qent){ 0 };
+	}
+}
+
+static void
+rest_left(struct group_call *c)
+{
+	if (tour_of(c)->arg >= REST_FREE)
+		forget_queues(c->group->ctrl, c->group);
+	if (tour_of(c)->arg == REST_CLOSE)
+		far_close(c->group);
+}
+
+static void
+rest_end(struct group_tour *t)
+{
+	t->ctrl->rest_busy = false;
+	t->ctrl->rest_done = t->arg;
+	ctrl_work(t->ctrl);
+}
+
+/* Have the groups elsewhere no request any more, and all that @level says? */
+static bool
+rested(struct nvme_ctrl *ctrl, uint8_t level)
+{
+	if (ctrl->rest_done < level && !ctrl->rest_busy) {
+		ctrl->rest_busy = true;
+		ctrl->rest.arg = level;
+		ctrl->rest.left = rest_left;
+		tour_start(&ctrl->rest, ctrl, rest_visit, rest_end);
+	}
+	return ctrl->rest_done >= level &&
+	       (level < REST_CLOSE || !ctrl->ngroups);
+}
+
+/* ---- resets ---- */
 
 /* Requests that end only when they are told to. */
 static void
@@ -32,35 +157,14 @@ ctrl_drain(struct nvme_ctrl *ctrl, uint8_t why)
 	ctrl_work(ctrl);
 	if (!first)
 		return;
-	ctrl_mute(ctrl);
-	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
-		struct nvme_sq *sq = ctrl->sqs[i];
-
-		if (!sq)
-			continue;
-		if (sq->delete_req) {
-			struct nvme_req *req = sq->delete_req;
-
-			sq->delete_req = NULL;
-			req_drop(req);
-		}
-		abort_held(sq);
-	}
+	ctrl_hush(ctrl, HUSH_MUTE);
+	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++)
+		if (ctrl->group.sqs[i])
+			abort_held(ctrl->group.sqs[i]);
 	ctrl_intx_update(ctrl);
 }
 
-static void
-free_queues(struct nvme_ctrl *ctrl)
-{
-	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++)
-		if (ctrl->sqs[i])
-			sq_free(ctrl->sqs[i]);
-	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++)
-		if (ctrl->cqs[i])
-			cq_free(ctrl->cqs[i]);
-}
-
-/* Tell those who asked for a reset; they may ask for another one. */
+/* Tell those who asked for a reset. */
 static void
 resets_done(struct nvme_ctrl *ctrl)
 {
@@ -77,16 +181,17 @@ resets_done(struct nvme_ctrl *ctrl)
 static void
 reset_state(struct nvme_ctrl *ctrl, uint8_t why)
 {
-	if (why & ~DRAIN_RESET && ctrl->sqs[0] && ctrl->shutdown != SHUT_DONE)
+	if (why & ~DRAIN_RESET && ctrl->sqt[0].group &&
+	    ctrl->shutdown != SHUT_DONE)
 		ctrl->unsafe_shutdowns++;
-	free_queues(ctrl);
-	dbbuf_reset(ctrl);
+	group_reset(&ctrl->group);
+	forget_queues(ctrl, &ctrl->group);
+	ctrl->hush_want = ctrl->hush_done = HUSH_NONE;
+	ctrl->rest_done = REST_NONE;
 	doorbell_reset(ctrl);
 	aer_reset(ctrl);
 	feature_reset(ctrl);
 	ctrl->keep_alive_deadline = 0;
-	ctrl->map_lost = false;
-	ctrl->map_lost_since = 0;
 	ctrl->shutdown = SHUT_NONE;
 	ctrl->csts = 0;
 	if (why & (DRAIN_FUNCTION | DRAIN_SUBSYS))
@@ -104,13 +209,13 @@ ctrl_end(struct nvme_ctrl *ctrl)
 {
 	struct nvme_core *core = ctrl->group.core;
 
-	reactor_timer_stop(&ctrl->timer);
+	reactor_timer_stop(&ctrl->group.timer);
 	ioas_on_fault(ctrl->cfg.ioas, NULL, NULL);
-	map_free(ctrl);
+	map_free(&ctrl->group);
 	ioas_unlisten(ctrl->cfg.ioas, &ctrl->listener);
-	nsref_free_all(ctrl);
+	nsref_free_all(&ctrl->group);
 	list_remove(&ctrl->group.node);
-	list_remove(&ctrl->intx_node);
+	list_remove(&ctrl->group.intx_node);
 	core->stats.ctrls--;
 	link_detach(ctrl); /* frees it in the end */
 }
@@ -171,14 +276,14 @@ ctrl_shutdown(struct nvme_ctrl *ctrl)
 	if (ctrl->state == CTRL_READY)
 		ctrl->state = CTRL_SHUTDOWN;
 	ctrl->keep_alive_deadline = 0;
-	ctrl_stop(ctrl, SQ_STOP_CTRL, true);
-	ctrl_work(ctrl);
+	ctrl_hush(ctrl, HUSH_STOP);
 }
 
 static void
 shutdown_step(struct nvme_ctrl *ctrl)
 {
-	if (ctrl->shutdown == SHUT_WAIT && !ctrl->group.io_inflight) {
+	if (ctrl->shutdown == SHUT_WAIT && hushed(ctrl) &&
+	    rested(ctrl, REST_WAIT) && !ctrl->group.io_inflight) {
 		ctrl->shutdown = SHUT_FLUSH;
 		ctrl->flush_failed = false;
 		ctrl->flush_nsid = NVME_CC_SHN(ctrl->cc) == NVME_CC_SHN_ABRUPT
@@ -202,26 +307,28 @@ shutdown_step(struct nvme_ctrl *ctrl)
 	link_report(ctrl);
 }
 
-/* From ctrl_step(): has it come to rest? true: the controller is gone. */
-bool
+/* From ctrl_step(): has it come to rest? */
+void
 ctrl_drain_step(struct nvme_ctrl *ctrl)
 {
 	uint8_t why = ctrl->drain;
 
 	if (!why) {
 		shutdown_step(ctrl);
-		return false;
+		return;
 	}
-	if (ctrl->group.io_inflight || ctrl->group.admin_inflight ||
-	    ctrl->flushing || ctrl->ended)
-		return false;
+	if (ctrl->ended || !hushed(ctrl) ||
+	    !rested(ctrl, why & DRAIN_DESTROY ? REST_CLOSE : REST_FREE) ||
+	    ctrl->group.io_inflight || ctrl->group.admin_inflight ||
+	    ctrl->flushing)
+		return;
 	reset_state(ctrl, why);
 	if (why & DRAIN_DESTROY) {
 		ctrl->ended = true;
 		ctrl->state = CTRL_DRAINING;
 		resets_done(ctrl);
 		ctrl_end(ctrl);
-		return true;
+		return;
 	}
 	ctrl->drain = 0;
 	if (ctrl->enable_again && NVME_CC_EN(ctrl->cc))
@@ -229,7 +336,6 @@ ctrl_drain_step(struct nvme_ctrl *ctrl)
 	ctrl->enable_again = false;
 	link_report(ctrl);
 	resets_done(ctrl);
-	return false;
 }
 
 void

@@ -22,8 +22,12 @@ must(bool ok, const char *what)
 void
 guest_step(struct guest *g, unsigned rounds)
 {
-	while (rounds--)
-		reactor_step(g->r);
+	while (rounds--) {
+		if (g->opts.round)
+			g->opts.round();
+		else
+			reactor_step(g->r);
+	}
 }
 
 void

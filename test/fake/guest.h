@@ -27,6 +27,7 @@ struct guest_opts {
 	bool trapped;	       /* doorbells are register writes */
 	bool shadow;	       /* Doorbell Buffer Config is offered */
 	bool nssr;
+	void (*round)(void); /* a round of the world [of reactor 0] */
 };
 
 struct guest_q {

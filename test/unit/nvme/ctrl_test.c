@@ -43,7 +43,7 @@ test_reset_waits(void **state)
 	assert_int_equal(guest_rd(g, NVME_REG_CSTS), 0);
 	assert_false(guest_take(g, 1, &cqe)); /* nothing was posted */
 	assert_false(guest_take(g, 0, &cqe));
-	assert_null(g->ctrl->sqs[1]);
+	assert_null(g->ctrl->group.sqs[1]);
 	assert_int_equal(g->ctrl->events.aers, 0);
 	assert_int_equal(g->db[2], 0);
 	assert_int_equal(old.qid, 1);
@@ -72,7 +72,7 @@ test_enable_while_draining(void **state)
 	fake_bdev_release(w->disk, 3, 0);
 	guest_step(g, 20);
 	assert_int_equal(guest_rd(g, NVME_REG_CSTS), RDY);
-	assert_null(g->ctrl->sqs[1]); /* it is another life */
+	assert_null(g->ctrl->group.sqs[1]); /* it is another life */
 	g->q[0] = (struct guest_q){
 		.depth = 32, .sq = g->q[0].sq, .cq = g->q[0].cq, .phase = true
 	};
@@ -178,14 +178,14 @@ test_keep_alive(void **state)
 	struct nvme_sqe alive = { .opcode = 0x18 };
 
 	guest_run_ms(g, 1100); /* nothing to do: that is not busy */
-	assert_int_equal(g->ctrl->ctrl_busy_ns, 0);
+	assert_int_equal(g->ctrl->group.busy_ns, 0);
 	assert_int_equal(guest_cmd(g, 0, set, NULL), 0);
 	for (unsigned i = 0; i < 4; i++) {
 		guest_run_ms(g, 500);
 		assert_int_equal(guest_cmd(g, 0, alive, NULL), 0);
 		guest_cmd(g, 1, guest_rw(g, 2, 0, 1, GUEST_IOVA, 512), NULL);
 	}
-	assert_in_range(g->ctrl->ctrl_busy_ns, 1, 3000000000);
+	assert_in_range(g->ctrl->group.busy_ns, 1, 3000000000);
 	assert_int_equal(guest_rd(g, NVME_REG_CSTS), RDY);
 	guest_run_ms(g, 1300);
 	assert_int_equal(guest_rd(g, NVME_REG_CSTS), RDY | CFS);

@@ -171,7 +171,7 @@ test_scratch(void **state)
 		assert_int_equal(cqe.status >> 1, 0);
 	}
 	assert_true(guest_wait(g, 1, &cqe));
-	assert_int_equal(w->g.ctrl->buf_used, 0);
+	assert_int_equal(w->g.ctrl->group.buf_used, 0);
 }
 
 /* Who waits for scratch is asked again when some is free, not at every end. */
@@ -199,7 +199,7 @@ test_compares_wait(void **state)
 		assert_int_equal(cqe.status >> 1, 0);
 	}
 	assert_in_range(g->ctrl->group.seq - seq, N, N + 10);
-	assert_int_equal(w->g.ctrl->buf_used, 0);
+	assert_int_equal(w->g.ctrl->group.buf_used, 0);
 	assert_int_equal(w->g.ctrl->group.iov_used, 0);
 }
 

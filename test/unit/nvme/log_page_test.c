@@ -197,7 +197,7 @@ logs_an_error_of_no_command(void **state)
 	struct fx *fx = *state;
 	const struct nvme_error_log_page *e = fx_data(fx);
 
-	log_page_error(fx->ctrl, NULL, NVME_SC_INTERNAL);
+	log_page_error(&fx->ctrl->group, NULL, NVME_SC_INTERNAL);
 	assert_int_equal(get(fx, 1, 0, 0, 16).status, 0);
 	assert_int_equal(e->sqid, 0xffff);
 	assert_int_equal(e->cmdid, 0xffff);
@@ -240,7 +240,7 @@ counts_io(void **state)
 	one->read_cmds = 7;
 	three->read_cmds = 8;
 	three->write_cmds = 9;
-	fx->ctrl->past_read_cmds = 100;
+	fx->ctrl->group.past.read_cmds = 100;
 	assert_int_equal(get(fx, 2, 0, 0, 128).status, 0);
 	assert_int_equal(u64(log->data_units_read), 2); /* 1200, rounded once */
 	assert_int_equal(u64(log->data_units_written), 1);
@@ -252,7 +252,7 @@ counts_io(void **state)
 	assert_int_equal(get(fx, 2, 3, 0, 128).status, 0);
 	assert_int_equal(u64(log->host_reads), 8);
 	assert_int_equal(u64(log->host_writes), 9);
-	fx->ctrl->past_read_cmds = 0;
+	fx->ctrl->group.past.read_cmds = 0;
 	one->read_units = three->read_units = one->write_units = 0;
 	one->read_cmds = three->read_cmds = three->write_cmds = 0;
 }
@@ -262,16 +262,18 @@ static void
 counts_media_errors(void **state)
 {
 	struct fx *fx = *state;
-	struct nvme_req req = { .sq = fx->ctrl->sqs[0] };
+	struct nvme_req req = { .sq = fx->ctrl->group.sqs[0] };
 	uint64_t before = fx->ctrl->media_errors;
 
-	log_page_error(fx->ctrl, &req, NVME_MEDIA_SC(NVME_SC_COMPARE_FAILED));
-	log_page_error(fx->ctrl, &req,
+	log_page_error(&fx->ctrl->group, &req,
+		       NVME_MEDIA_SC(NVME_SC_COMPARE_FAILED));
+	log_page_error(&fx->ctrl->group, &req,
 		       NVME_DNR(NVME_MEDIA_SC(NVME_SC_COMPARE_FAILED)));
-	log_page_error(fx->ctrl, &req, NVME_SC_INTERNAL);
+	log_page_error(&fx->ctrl->group, &req, NVME_SC_INTERNAL);
 	assert_int_equal(fx->ctrl->media_errors, before);
-	log_page_error(fx->ctrl, &req, NVME_MEDIA_SC(NVME_SC_READ_ERROR));
-	log_page_error(fx->ctrl, &req,
+	log_page_error(&fx->ctrl->group, &req,
+		       NVME_MEDIA_SC(NVME_SC_READ_ERROR));
+	log_page_error(&fx->ctrl->group, &req,
 		       NVME_DNR(NVME_MEDIA_SC(NVME_SC_WRITE_FAULT)));
 	assert_int_equal(fx->ctrl->media_errors, before + 2);
 }

@@ -83,7 +83,7 @@ test_pause_and_resume(void **state)
 	}
 	guest_run_ms(g, 5);
 	assert_int_equal(guest_rd(g, NVME_REG_CSTS), RDY);
-	assert_false(g->ctrl->map_lost);
+	assert_false(g->ctrl->group.map_lost);
 }
 
 /* It comes back at the same IOVA, but is other host memory. */
@@ -178,7 +178,7 @@ test_data_in_flight(void **state)
 	}
 	assert_true(guest_wait(g, 1, &cqe));
 	assert_int_equal(cqe.status >> 1 & 0x7ff, 4);
-	assert_true(list_empty(&g->ctrl->unmaps));
+	assert_true(list_empty(&g->ctrl->group.unmaps));
 }
 
 /* A disk that hangs while others map billions of commands. */

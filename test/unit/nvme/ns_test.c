@@ -146,7 +146,7 @@ test_hot(void **state)
 	assert_int_equal(guest_add_ns(g, "two", 1024), 0);
 	assert_int_equal(guest_cmd(g, 1, rd(g, 1024, 0), NULL), 0);
 	assert_int_equal(guest_remove_ns(g, 1024), 0);
-	assert_int_equal(g->ctrl->past_read_cmds, 2);
+	assert_int_equal(g->ctrl->group.past.read_cmds, 2);
 	drop_disk("two");
 }
 

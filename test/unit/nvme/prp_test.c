@@ -195,7 +195,7 @@ test_cases(void **state)
 {
 	struct world *w = *state;
 	struct guest *g = &w->g;
-	struct nvme_sq *sq = g->ctrl->sqs[1];
+	struct nvme_sq *sq = g->ctrl->group.sqs[1];
 	/* the arena ends where the memory does */
 	iova_t arena = GUEST_IOVA + g->opts.mem_len - 64 * P;
 
@@ -237,7 +237,7 @@ test_longest(void **state)
 	struct world *w = *state;
 	struct guest *g = &w->g;
 	iova_t buf = guest_alloc(g, 514 * P), list = guest_alloc(g, P);
-	struct nvme_req *req = req_get(g->ctrl->sqs[1]);
+	struct nvme_req *req = req_get(g->ctrl->group.sqs[1]);
 	struct bad_range bad;
 
 	for (unsigned i = 0; i < 256; i++)

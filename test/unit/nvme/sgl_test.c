@@ -259,7 +259,7 @@ test_cases(void **state)
 {
 	struct world *w = *state;
 	struct guest *g = &w->g;
-	struct nvme_sq *sq = g->ctrl->sqs[1];
+	struct nvme_sq *sq = g->ctrl->group.sqs[1];
 	iova_t arena = GUEST_IOVA + g->opts.mem_len - 64 * P;
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -295,7 +295,7 @@ test_pieces(void **state)
 {
 	struct world *w = *state;
 	struct guest *g = &w->g;
-	struct nvme_sq *sq = g->ctrl->sqs[1];
+	struct nvme_sq *sq = g->ctrl->group.sqs[1];
 	iova_t base = 0x80000000;
 	struct nvme_sgl seg = { .addr = base + P - 16,
 				.len = 300 * 16,

@@ -99,7 +99,7 @@ test_budget(void **state)
 		assert_int_equal(g->ctrl->group.io_inflight, 32 * i);
 	}
 	for (uint16_t q = 2; q <= 8; q++)
-		assert_int_equal(g->ctrl->sqs[q]->inflight_n, 32);
+		assert_int_equal(g->ctrl->group.sqs[q]->inflight_n, 32);
 	guest_step(g, 20);
 	used = g->ctrl->group.io_inflight;
 	assert_int_equal(used, 7 * 60);
@@ -170,7 +170,7 @@ test_delete(void **state)
 	for (unsigned i = 0; i < 5; i++)
 		assert_true(guest_take(g, 1, &cqe));
 	assert_false(guest_take(g, 1, &cqe));
-	assert_null(g->ctrl->sqs[1]);
+	assert_null(g->ctrl->group.sqs[1]);
 	assert_int_equal(guest_cmd(g, 0, delcq, NULL), 0);
 	assert_int_equal(guest_cmd(g, 0, delcq, NULL), CMD_SC(0x01));
 	/* made anew it starts clean */
@@ -235,7 +235,7 @@ shadow_goes_and_comes(struct guest *g, volatile uint32_t *db)
 	guest_step(g, 2);
 	assert_int_equal(guest_unmap(g, GUEST_IOVA, g->opts.mem_len), 0);
 	guest_step(g, 10);
-	assert_null(g->ctrl->shadow);
+	assert_null(g->ctrl->group.shadow);
 	assert_int_equal(guest_map(g, GUEST_IOVA, g->opts.mem_len, 0, 3), 0);
 	guest_step(g, 10);
 	assert_false(guest_take(g, 1, &cqe));
@@ -298,7 +298,7 @@ test_shadow(void **state)
 	shadow_goes_and_comes(g, db);
 	/* forgotten at a reset */
 	guest_disable(g);
-	assert_false(g->ctrl->shadow_on);
+	assert_false(g->ctrl->group.shadow_on);
 	assert_int_equal(guest_enable(g, 32), 1);
 	assert_int_equal(guest_create_q(g, 1, 16, true), 0);
 	assert_int_equal(guest_cmd(g, 1, flush, NULL), 0);
