@@ -181,6 +181,8 @@ listener(struct ctl *c, const char *method, const char *nqn, const char *dir,
 			json_object_set_new(
 				p, extra[i],
 				json_string(ctl_opt(opts, extra[i])));
+	if (ctl_opt(opts, "trap-doorbells"))
+		json_object_set_new(p, "disable_mappable_bar0", json_true());
 	return ctl_do_say(c, method, p, "%s %s/cntrl.", said, dir);
 }
 
@@ -296,7 +298,9 @@ struct ctl_cmd cmds_nvmf[] = {
 	  listener_add,
 	  { { "mode", "OCTAL", "of the socket [0600]", NULL },
 	    { "owner", "USER", "of the socket", NULL },
-	    { "group", "GROUP", "of the socket", NULL } } },
+	    { "group", "GROUP", "of the socket", NULL },
+	    { "trap-doorbells", NULL, "do not let clients map the doorbells",
+	      NULL } } },
 	{ "listener remove",
 	  "NQN DIR",
 	  "Stop listening; drains and disconnects",

@@ -46,7 +46,6 @@ struct nvme_ns_config {
 	bool has_nguid, has_eui64, has_uuid;
 	uint8_t nguid[16], eui64[8];
 	uuid_t uuid; /* else the bdev's */
-	uint32_t anagrpid;
 };
 struct nvme_ns_info {
 	struct nvme_ns_config

@@ -70,7 +70,7 @@ void rpc_call(const char *method, const json_t *params,
 /*
  * Decode params into a struct. Strings are borrowed from @params. Absent optional members leave the field as it was.
  * On failure an error that names the member has been sent, and false is given: the handler returns.
- * Strict: unknown members are errors, unless RPC_RELAXED.
+ * Unknown members are errors; with RPC_RELAXED a line in the log. RPC_IGNORE: known to have no meaning here.
  */
 enum rpc_type {
 	RPC_STRING,

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <uuid/uuid.h>
 
+#include "belfry/log.h"
+
 #include "internal.h"
 
 static const char *
@@ -125,9 +127,10 @@ bad_value(struct rpc_req *req, const struct rpc_param *p, const json_t *v)
 	free(text);
 }
 
+/* Refused, or where clients are known to send what others understand: said, so that a misspelt option is no secret. */
 static bool
-reject_unknown(struct rpc_req *req, const json_t *params,
-	       const struct rpc_param *table, size_t n)
+unknown_ok(struct rpc_req *req, const json_t *params,
+	   const struct rpc_param *table, size_t n, bool relaxed)
 {
 	const char *key;
 	json_t *v;
@@ -137,7 +140,11 @@ reject_unknown(struct rpc_req *req, const json_t *params,
 		for (i = 0; i < n; i++)
 			if (!strcmp(table[i].name, key))
 				break;
-		if (i == n) {
+		if (i == n && relaxed) {
+			log_notice(
+				"%s: '%.64s' is unknown here and has no effect",
+				rpc_req_method(req), key);
+		} else if (i == n) {
 			rpc_error(req, RPC_INVALID_PARAMS,
 				  "Invalid parameters: unknown member '%.128s'",
 				  key);
@@ -162,8 +169,7 @@ rpc_decode(struct rpc_req *req, const json_t *params,
 			"Invalid parameters: params must be an object with named members");
 		return false;
 	}
-	if (!(flags & RPC_RELAXED) && params &&
-	    !reject_unknown(req, params, table, n))
+	if (!unknown_ok(req, params, table, n, flags & RPC_RELAXED))
 		return false;
 	for (i = 0; i < n; i++) {
 		v = json_object_get(params, table[i].name);

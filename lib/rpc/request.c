@@ -30,6 +30,7 @@ struct rpc_req {
 	struct ticket *ticket; /* NULL: from inside */
 	json_t *root;	       /* keeps id and params */
 	json_t *id;	       /* borrowed from root; NULL: notification */
+	const char *method;    /* borrowed from the table */
 	void *user;
 	void (*done)(void *arg, const json_t *result, const json_t *error);
 	void *arg;
@@ -188,6 +189,12 @@ rpc_req_user(struct rpc_req *req)
 	return req->user;
 }
 
+const char *
+rpc_req_method(const struct rpc_req *req)
+{
+	return req->method;
+}
+
 void
 rpc_req_set_user(struct rpc_req *req, void *user)
 {
@@ -233,6 +240,7 @@ req_dispatch(struct rpc_req *req, const char *name, const json_t *params,
 {
 	const struct rpc_method *m = rpc_find(name);
 
+	req->method = m ? m->name : NULL;
 	if (!m)
 		rpc_error(req, RPC_METHOD_NOT_FOUND, "Method not found");
 	else if (free_for_all || (m->flags & rpc_get_state()))

@@ -121,9 +121,9 @@ device_open(void *owner, struct vu_session *s, struct ioas_ctx *ioas,
 		.max_depth = t->max_queue_depth,
 		.max_io_size = t->max_io_size,
 		.max_aq_depth = t->max_aq_depth,
-		.map_doorbells = !t->disable_mappable_bar0,
-		.shadow_doorbells = t->disable_mappable_bar0 &&
-				    !t->disable_shadow_doorbells,
+		.map_doorbells = !t->flags.disable_mappable_bar0,
+		.shadow_doorbells = t->flags.disable_mappable_bar0 &&
+				    !t->flags.disable_shadow_doorbells,
 		.vectors = t->max_io_qpairs + 1,
 		.tag = ep->cfg.tag,
 		.failed = device_failed,

@@ -30,17 +30,27 @@ struct fanout {
 void fanout_run(struct fanout *f);
 
 /* ---- transport.c: options of the one transport ---- */
+/* What a listener may have otherwise than the transport. */
+struct transport_flags {
+	bool disable_mappable_bar0, disable_adaptive_irq,
+		disable_shadow_doorbells;
+};
 struct transport {
 	bool created;
 	uint16_t max_queue_depth, max_io_qpairs, max_aq_depth;
 	uint32_t max_io_size;
-	bool disable_mappable_bar0, disable_adaptive_irq,
-		disable_shadow_doorbells;
+	struct transport_flags flags;
 	struct pci_ids ids;
 };
 extern struct transport transport;
 bool is_vfiouser(const char *trtype);
 json_t *transport_json(void);
+/* @o gets those of @flags that are set in @which; NULL: all. */
+void transport_flags_json(json_t *o, const struct transport_flags *flags,
+			  const struct transport_flags *which);
+/* The transport as a listener has it that was given @flags, where @given says so. */
+struct transport transport_with(const struct transport_flags *flags,
+				const struct transport_flags *given);
 
 /* ---- subsystem.c ---- */
 struct host {
@@ -85,9 +95,11 @@ struct endpoint;
 enum listener_state { LISTENER_STARTING, LISTENER_UP, LISTENER_GOING };
 struct listener_config {
 	const char *traddr, *trsvcid, *adrfam;
-	const char *owner, *group; /* names or numbers; NULL: leave */
-	uint32_t mode;		   /* 0: 0600 */
-	struct pci_ids ids;	   /* 0: the transport's */
+	const char *owner, *group;	     /* names or numbers; NULL: leave */
+	uint32_t mode;			     /* 0: 0600 */
+	struct pci_ids ids;		     /* 0: the transport's */
+	struct transport_flags flags, given; /* not given: the transport's */
+	int32_t numa_id;		     /* -1: any */
 };
 struct listener {
 	struct list node; /* subsystem->listeners */
@@ -182,10 +194,21 @@ void rpc_transport_register(void);
 #field, type, offsetof(struct_, field), false, \
 			offsetof(struct_, field##_seen)        \
 	}
+/* of struct transport_flags, in two members of the struct: the values, and which were given */
+#define PARAM_FLAG(struct_, values, given, flag)                        \
+	{                                                               \
+#flag, RPC_BOOL, offsetof(struct_, values.flag), false, \
+			offsetof(struct_, given.flag)                   \
+	}
 #define PARAM_IGNORE(name)                    \
 	{                                     \
 		name, RPC_IGNORE, 0, false, 0 \
 	}
+/* pci_ids_decode() reads them */
+#define PARAM_PCI_IDS                                                 \
+	PARAM_IGNORE("pci_vendor_id"), PARAM_IGNORE("pci_device_id"), \
+		PARAM_IGNORE("pci_subsystem_vendor_id"),              \
+		PARAM_IGNORE("pci_subsystem_id")
 /* -32602, and what is wrong */
 #define bad_params(req, ...) \
 	rpc_error(req, RPC_INVALID_PARAMS, "Invalid parameters: " __VA_ARGS__)

@@ -21,6 +21,7 @@ struct starter {
 };
 
 static unsigned load[REACTOR_MAX]; /* listeners by home */
+static unsigned last_home;
 static uint32_t last_tag;
 
 static bool
@@ -81,20 +82,24 @@ listener_address(const struct listener_config *cfg)
 			 cfg->trsvcid ? cfg->trsvcid : "");
 }
 
-/* The reactor with the fewest listeners; of equals the first after the one that was taken last. */
+/*
+ * Of those on NUMA node @node (-1: of all) the reactor with the fewest listeners; of equals the first after the one that was
+ * taken last. NULL: there is none on that node. A machine that tells nothing of nodes has node 0.
+ */
 static struct reactor *
-choose_home(void)
+choose_home(int node)
 {
-	static unsigned last;
-	unsigned i, at, n = reactor_count(), best = (last + 1) % n;
+	unsigned i, at, n = reactor_count();
+	int best = -1;
 
 	for (i = 1; i <= n; i++) {
-		at = (last + i) % n;
-		if (load[at] < load[best])
-			best = at;
+		at = (last_home + i) % n;
+		if (node >= 0 && MAX(reactor_node(reactor_get(at)), 0) != node)
+			continue;
+		if (best < 0 || load[at] < load[best])
+			best = (int)at;
 	}
-	last = best;
-	return reactor_get(best);
+	return best < 0 ? NULL : reactor_get((unsigned)best);
 }
 
 static void
@@ -139,8 +144,9 @@ listener_new(struct subsystem *s, const struct listener_config *cfg)
 	l->subsystem = s;
 	l->tag = ++last_tag;
 	l->state = LISTENER_STARTING;
-	l->home = choose_home();
-	load[reactor_index(l->home)]++;
+	l->home = choose_home(cfg->numa_id);
+	last_home = reactor_index(l->home);
+	load[last_home]++;
 	list_push_back(&s->listeners, &l->node);
 	return l;
 }
@@ -255,6 +261,11 @@ check_add(struct rpc_req *req, const struct listener_config *cfg, char *path,
 			cfg->traddr, len - 1);
 		return false;
 	}
+	if (!choose_home(cfg->numa_id)) {
+		bad_params(req, "'numa_id' %d: no reactor is on that node",
+			   cfg->numa_id);
+		return false;
+	}
 	there = find_any(cfg->traddr);
 	if (there) {
 		bad_params(
@@ -311,7 +322,7 @@ listener_add(struct rpc_req *req, struct subsystem *s,
 	ec->admit = subsystem_admits(s);
 	ec->ids = cfg->ids;
 	merge_ids(&ec->ids, &transport.ids);
-	ec->transport = transport;
+	ec->transport = transport_with(&cfg->flags, &cfg->given);
 	ec->arena_len = target_arena_len();
 	st->start.home = st->listener->home;
 	st->start.done = started;

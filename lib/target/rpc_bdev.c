@@ -60,7 +60,9 @@ bdev_job_started(struct bdev_job *job, int err)
 struct create_params {
 	const char *name, *filename, *base_name, *base_bdev_name;
 	uint32_t block_size, physical_block_size, md_size, dif_type,
-		optimal_io_boundary;
+		optimal_io_boundary, optimal_write_size,
+		preferred_write_granularity, preferred_write_alignment,
+		preferred_unmap_granularity, preferred_unmap_alignment;
 	uint64_t num_blocks;
 	uint64_t avg_read_latency, p99_read_latency, avg_write_latency,
 		p99_write_latency;
@@ -118,6 +120,11 @@ rpc_aio_create(struct rpc_req *req, const json_t *params)
 
 /* ---- create: null and malloc ---- */
 
+/* where md_size is 0, these say nothing */
+#define P_OF_METADATA                                                 \
+	PARAM_IGNORE("md_interleave"), PARAM_IGNORE("dif_pi_format"), \
+		PARAM_IGNORE("dif_is_head_of_md")
+
 static const struct rpc_param null_table[] = {
 	P_REQ(name, RPC_STRING),
 	P_REQ(block_size, RPC_U32),
@@ -126,14 +133,12 @@ static const struct rpc_param null_table[] = {
 	P(physical_block_size, RPC_U32),
 	P(md_size, RPC_U32),
 	P(dif_type, RPC_U32),
-	/* mean something with metadata only, or are hints that change nothing here */
-	PARAM_IGNORE("dif_pi_format"),
-	PARAM_IGNORE("dif_is_head_of_md"),
-	PARAM_IGNORE("preferred_write_granularity"),
-	PARAM_IGNORE("preferred_write_alignment"),
-	PARAM_IGNORE("optimal_write_size"),
-	PARAM_IGNORE("preferred_unmap_granularity"),
-	PARAM_IGNORE("preferred_unmap_alignment"),
+	P(preferred_write_granularity, RPC_U32),
+	P(preferred_write_alignment, RPC_U32),
+	P(optimal_write_size, RPC_U32),
+	P(preferred_unmap_granularity, RPC_U32),
+	P(preferred_unmap_alignment, RPC_U32),
+	P_OF_METADATA,
 };
 
 static const struct rpc_param malloc_table[] = {
@@ -146,21 +151,34 @@ static const struct rpc_param malloc_table[] = {
 	P(dif_type, RPC_U32),
 	P(numa_id, RPC_I32),
 	P(optimal_io_boundary, RPC_U32),
-	PARAM_IGNORE("md_interleave"),
-	PARAM_IGNORE("dif_pi_format"),
-	PARAM_IGNORE("dif_is_head_of_md"),
+	P_OF_METADATA,
 };
 
 static bool
 check_memory(struct rpc_req *req, const struct create_params *p)
 {
-	const char *name = p->md_size		    ? "md_size"
-			   : p->dif_type	    ? "dif_type"
-			   : p->optimal_io_boundary ? "optimal_io_boundary"
-						    : NULL;
+	const struct {
+		const char *name;
+		uint32_t value;
+	} none[] = {
+		{ "md_size", p->md_size },
+		{ "dif_type", p->dif_type },
+		{ "optimal_io_boundary", p->optimal_io_boundary },
+		{ "optimal_write_size", p->optimal_write_size },
+		{ "preferred_write_granularity",
+		  p->preferred_write_granularity },
+		{ "preferred_write_alignment", p->preferred_write_alignment },
+		{ "preferred_unmap_granularity",
+		  p->preferred_unmap_granularity },
+		{ "preferred_unmap_alignment", p->preferred_unmap_alignment },
+	};
+	unsigned i;
 
-	if (name) {
-		bad_params(req, "'%s' is not supported: leave it out", name);
+	for (i = 0; i < ARRAY_SIZE(none); i++) {
+		if (!none[i].value)
+			continue;
+		bad_params(req, "'%s' is not supported: leave it out",
+			   none[i].name);
 		return false;
 	}
 	return name_ok(req, p->name);

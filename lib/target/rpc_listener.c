@@ -21,9 +21,11 @@ static const struct rpc_param address_table[] = {
 };
 
 struct listener_params {
-	const char *nqn, *tgt_name, *mode, *owner, *group;
+	const char *nqn, *tgt_name, *mode, *owner, *group, *ana_state;
 	json_t *listen_address;
 	bool secure_channel;
+	int32_t numa_id;
+	struct transport_flags flags, given;
 };
 
 static const struct rpc_param add_table[] = {
@@ -34,6 +36,14 @@ static const struct rpc_param add_table[] = {
 	PARAM(struct listener_params, mode, RPC_STRING),
 	PARAM(struct listener_params, owner, RPC_STRING),
 	PARAM(struct listener_params, group, RPC_STRING),
+	PARAM(struct listener_params, numa_id, RPC_I32),
+	PARAM_FLAG(struct listener_params, flags, given, disable_mappable_bar0),
+	PARAM_FLAG(struct listener_params, flags, given, disable_adaptive_irq),
+	PARAM_FLAG(struct listener_params, flags, given,
+		   disable_shadow_doorbells),
+	PARAM_PCI_IDS,
+	PARAM(struct listener_params, ana_state, RPC_STRING),
+	PARAM_IGNORE("sock_impl"), /* of TCP */
 };
 
 /* NULL, or SPDK's spelling: what is printed. */
@@ -100,10 +110,30 @@ decode_mode(struct rpc_req *req, const char *s, uint32_t *mode)
 	return true;
 }
 
+/* What would have to be otherwise than it is. */
+static bool
+check_unsupported(struct rpc_req *req, const struct listener_params *p)
+{
+	if (p->secure_channel) {
+		bad_params(
+			req,
+			"'secure_channel' is not supported: the socket is local");
+		return false;
+	}
+	if (p->ana_state && strcmp(p->ana_state, "optimized")) {
+		bad_params(
+			req,
+			"'ana_state' '%.64s' is not supported: every path is \"optimized\"",
+			p->ana_state);
+		return false;
+	}
+	return true;
+}
+
 static void
 rpc_add_listener(struct rpc_req *req, const json_t *params)
 {
-	struct listener_params p = { 0 };
+	struct listener_params p = { .numa_id = -1 };
 	struct listener_config cfg = { 0 };
 	struct address a = { 0 };
 	struct subsystem *s;
@@ -112,14 +142,9 @@ rpc_add_listener(struct rpc_req *req, const json_t *params)
 			RPC_RELAXED) ||
 	    !decode_address(req, p.listen_address, &a, RPC_RELAXED) ||
 	    !decode_mode(req, p.mode, &cfg.mode) ||
-	    !pci_ids_decode(req, params, &cfg.ids))
+	    !pci_ids_decode(req, params, &cfg.ids) ||
+	    !check_unsupported(req, &p))
 		return;
-	if (p.secure_channel) {
-		bad_params(
-			req,
-			"'secure_channel' is not supported: the socket is local");
-		return;
-	}
 	s = subsystem_for(req, p.nqn, p.tgt_name);
 	if (!s)
 		return;
@@ -128,6 +153,9 @@ rpc_add_listener(struct rpc_req *req, const json_t *params)
 	cfg.adrfam = a.adrfam;
 	cfg.owner = p.owner;
 	cfg.group = p.group;
+	cfg.numa_id = p.numa_id;
+	cfg.flags = p.flags;
+	cfg.given = p.given;
 	listener_add(req, s, &cfg);
 }
 
@@ -171,6 +199,18 @@ static const struct rpc_param list_table[] = {
 	PARAM(struct listener_params, tgt_name, RPC_STRING),
 };
 
+static json_t *
+listener_json(const struct listener *l)
+{
+	json_t *o = json_pack("{s:o, s:[{s:i, s:s}]}", "address",
+			      listener_address(&l->cfg), "ana_states",
+			      "ana_group", 1, "ana_state", "optimized");
+	struct transport t = transport_with(&l->cfg.flags, &l->cfg.given);
+
+	transport_flags_json(o, &t.flags, NULL);
+	return o;
+}
+
 static void
 rpc_get_listeners(struct rpc_req *req, const json_t *params)
 {
@@ -187,12 +227,7 @@ rpc_get_listeners(struct rpc_req *req, const json_t *params)
 	out = json_array();
 	list_for_each(l, &s->listeners, node)
 		if (l->state == LISTENER_UP)
-			json_array_append_new(
-				out,
-				json_pack("{s:o, s:[{s:i, s:s}]}", "address",
-					  listener_address(&l->cfg),
-					  "ana_states", "ana_group", 1,
-					  "ana_state", "optimized"));
+			json_array_append_new(out, listener_json(l));
 	rpc_result(req, out);
 }
 

@@ -316,7 +316,6 @@ ns_config(struct rpc_req *req, const struct ns_params *p,
 {
 	cfg->bdev_name = p->bdev_name;
 	cfg->nsid = p->nsid;
-	cfg->anagrpid = p->anagrpid;
 	cfg->has_uuid = p->uuid_seen;
 	uuid_copy(cfg->uuid, p->uuid);
 	if (p->nsid_seen && (p->nsid < 1 || p->nsid > NVME_MAX_NS)) {
@@ -334,9 +333,11 @@ ns_config(struct rpc_req *req, const struct ns_params *p,
 	}
 	cfg->has_nguid = p->nguid != NULL;
 	cfg->has_eui64 = p->eui64 != NULL;
-	if (p->ptpl_file || p->no_auto_visible) {
+	if (p->ptpl_file || p->no_auto_visible || p->anagrpid) {
 		bad_params(req, "'%s' is not supported: leave it out",
-			   p->ptpl_file ? "ptpl_file" : "no_auto_visible");
+			   p->ptpl_file		? "ptpl_file"
+			   : p->no_auto_visible ? "no_auto_visible"
+						: "anagrpid");
 		return false;
 	}
 	return true;

@@ -45,8 +45,6 @@ ns_ids(json_t *o, const struct nvme_ns_config *cfg)
 		json_object_set_new(o, "eui64",
 				    hex_json(cfg->eui64, sizeof(cfg->eui64)));
 	json_object_set_new(o, "uuid", uuid_json(cfg->uuid));
-	if (cfg->anagrpid)
-		json_object_set_new(o, "anagrpid", json_integer(cfg->anagrpid));
 }
 
 static json_t *
@@ -289,6 +287,10 @@ save_listener(json_t *out, const struct listener *l)
 	if (cfg->group)
 		json_object_set_new(params, "group", json_string(cfg->group));
 	pci_ids_json(params, &cfg->ids);
+	transport_flags_json(params, &cfg->flags, &cfg->given);
+	if (cfg->numa_id >= 0)
+		json_object_set_new(params, "numa_id",
+				    json_integer(cfg->numa_id));
 	save_call(out, "nvmf_subsystem_add_listener", params);
 }
 

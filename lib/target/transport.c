@@ -21,19 +21,62 @@ is_vfiouser(const char *trtype)
 	return !strcasecmp(trtype, TRTYPE);
 }
 
+static const struct {
+	const char *name;
+	size_t offset;
+} flags_table[] = {
+#define FLAG(flag)                                            \
+	{                                                     \
+#flag, offsetof(struct transport_flags, flag) \
+	}
+	FLAG(disable_mappable_bar0),
+	FLAG(disable_adaptive_irq),
+	FLAG(disable_shadow_doorbells),
+};
+
+static bool
+flag_of(const struct transport_flags *flags, unsigned i)
+{
+	return *(const bool *)((const char *)flags + flags_table[i].offset);
+}
+
+void
+transport_flags_json(json_t *o, const struct transport_flags *flags,
+		     const struct transport_flags *which)
+{
+	unsigned i;
+
+	for (i = 0; i < ARRAY_SIZE(flags_table); i++)
+		if (!which || flag_of(which, i))
+			json_object_set_new(o, flags_table[i].name,
+					    json_boolean(flag_of(flags, i)));
+}
+
+struct transport
+transport_with(const struct transport_flags *flags,
+	       const struct transport_flags *given)
+{
+	struct transport t = transport;
+	unsigned i;
+
+	for (i = 0; i < ARRAY_SIZE(flags_table); i++)
+		if (flag_of(given, i))
+			*(bool *)((char *)&t.flags + flags_table[i].offset) =
+				flag_of(flags, i);
+	return t;
+}
+
 json_t *
 transport_json(void)
 {
 	const struct transport *t = &transport;
-	json_t *o = json_pack(
-		"{s:s, s:i, s:i, s:i, s:i, s:b, s:b, s:b}", "trtype", TRTYPE,
-		"max_queue_depth", (int)t->max_queue_depth,
-		"max_io_qpairs_per_ctrlr", (int)t->max_io_qpairs, "max_io_size",
-		(int)t->max_io_size, "max_aq_depth", (int)t->max_aq_depth,
-		"disable_mappable_bar0", t->disable_mappable_bar0,
-		"disable_adaptive_irq", t->disable_adaptive_irq,
-		"disable_shadow_doorbells", t->disable_shadow_doorbells);
+	json_t *o = json_pack("{s:s, s:i, s:i, s:i, s:i}", "trtype", TRTYPE,
+			      "max_queue_depth", (int)t->max_queue_depth,
+			      "max_io_qpairs_per_ctrlr", (int)t->max_io_qpairs,
+			      "max_io_size", (int)t->max_io_size,
+			      "max_aq_depth", (int)t->max_aq_depth);
 
+	transport_flags_json(o, &t->flags, NULL);
 	pci_ids_json(o, &t->ids);
 	return o;
 }
@@ -42,8 +85,8 @@ struct create_params {
 	const char *trtype, *tgt_name;
 	uint16_t max_queue_depth, max_io_qpairs_per_ctrlr, max_aq_depth;
 	uint32_t max_io_size;
-	bool disable_mappable_bar0, disable_adaptive_irq,
-		disable_shadow_doorbells;
+	struct transport_flags flags, given;
+	json_t *masked_oncs;
 };
 
 static const struct rpc_param create_table[] = {
@@ -53,9 +96,37 @@ static const struct rpc_param create_table[] = {
 	PARAM(struct create_params, max_io_qpairs_per_ctrlr, RPC_U16),
 	PARAM(struct create_params, max_io_size, RPC_U32),
 	PARAM(struct create_params, max_aq_depth, RPC_U16),
-	PARAM(struct create_params, disable_mappable_bar0, RPC_BOOL),
-	PARAM(struct create_params, disable_adaptive_irq, RPC_BOOL),
-	PARAM(struct create_params, disable_shadow_doorbells, RPC_BOOL),
+	PARAM_FLAG(struct create_params, flags, given, disable_mappable_bar0),
+	PARAM_FLAG(struct create_params, flags, given, disable_adaptive_irq),
+	PARAM_FLAG(struct create_params, flags, given,
+		   disable_shadow_doorbells),
+	PARAM(struct create_params, masked_oncs, RPC_ARRAY),
+	PARAM_PCI_IDS,
+	/* of other transports: SPDK's clients send them all */
+	PARAM_IGNORE("ack_timeout"),
+	PARAM_IGNORE("acceptor_backlog"),
+	PARAM_IGNORE("c2h_success"),
+	PARAM_IGNORE("control_msg_num"),
+	PARAM_IGNORE("data_wr_pool_size"),
+	PARAM_IGNORE("dif_insert_or_strip"),
+	PARAM_IGNORE("in_capsule_data_size"),
+	PARAM_IGNORE("max_srq_depth"),
+	PARAM_IGNORE("no_srq"),
+	PARAM_IGNORE("no_wr_batching"),
+	PARAM_IGNORE("num_cqe"),
+	PARAM_IGNORE("sock_priority"),
+	/* buffers and pollers that there are none of here: data is never copied, sockets wake their reactor */
+	PARAM_IGNORE("abort_timeout_sec"),
+	PARAM_IGNORE("acceptor_poll_rate"),
+	PARAM_IGNORE("buf_cache_size"),
+	PARAM_IGNORE("io_unit_size"),
+	PARAM_IGNORE("iobuf_large_cache_size"),
+	PARAM_IGNORE("iobuf_small_cache_size"),
+	PARAM_IGNORE("num_shared_buffers"),
+	PARAM_IGNORE("zcopy"),
+	/* true of every controller here, whatever they say: neither passes commands through nor has fused ones */
+	PARAM_IGNORE("disable_command_passthru"),
+	PARAM_IGNORE("masked_fuses"),
 };
 
 static bool
@@ -93,6 +164,10 @@ check_create(struct rpc_req *req, const struct create_params *p)
 	    !in_range(req, "max_io_size", p->max_io_size, MIN_IO_SIZE,
 		      MAX_IO_SIZE))
 		return false;
+	if (json_array_size(p->masked_oncs)) {
+		bad_params(req, "'masked_oncs' is not supported: leave it out");
+		return false;
+	}
 	if (!is_pow2(p->max_io_size)) {
 		bad_params(req, "'max_io_size' %u is no power of two",
 			   p->max_io_size);
@@ -122,9 +197,7 @@ rpc_create_transport(struct rpc_req *req, const json_t *params)
 		.max_io_qpairs = p.max_io_qpairs_per_ctrlr,
 		.max_io_size = p.max_io_size,
 		.max_aq_depth = p.max_aq_depth,
-		.disable_mappable_bar0 = p.disable_mappable_bar0,
-		.disable_adaptive_irq = p.disable_adaptive_irq,
-		.disable_shadow_doorbells = p.disable_shadow_doorbells,
+		.flags = p.flags,
 		.ids = ids,
 	};
 	rpc_result(req, json_true());

@@ -3,6 +3,7 @@
 """belfryd as its operator sees it: start, stop, configuration, listeners and their clients."""
 import errno
 import json
+import mmap
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import threading
 import time
 
 from daemon import BELFRYD, Client, Daemon, RpcError, main, raises, raises_errno, until
+from nvme import DATA, Host
 
 NQN = "nqn.2024-01.io.example:disk"
 
@@ -322,7 +324,9 @@ def test_listener_errors():
         add = "nvmf_subsystem_add_listener"
         d.rpc("nvmf_create_subsystem", nqn=NQN)
         raises(-32602, "transport", d.rpc, add, nqn=NQN, listen_address=address(d, ""))
-        d.rpc("nvmf_create_transport", trtype="vfioUSER", unknown_member=1)
+        d.rpc("nvmf_create_transport", trtype="vfioUSER", unknown_member=1, num_cqe=1)
+        assert "nvmf_create_transport: 'unknown_member' is unknown here and has no effect" in d.logged()
+        assert "num_cqe" not in d.logged()
         d.mkdir("a")
         for addr, more, part in [({"trtype": "TCP", "traddr": "a"}, {}, "'trtype'"),
                                  ({"trtype": "VFIOUSER"}, {}, "'traddr'"),
@@ -335,11 +339,71 @@ def test_listener_errors():
                                  (address(d, "a"), {"owner": "no-such-user"}, "'owner'"),
                                  (address(d, "a"), {"group": "no-such-group"}, "'group'"),
                                  (address(d, "a"), {"pci_vendor_id": "0x12345"}, "'pci_vendor_id'"),
+                                 (address(d, "a"), {"disable_mappable_bar0": 1}, "'disable_mappable_bar0'"),
+                                 (address(d, "a"), {"numa_id": 63}, "'numa_id'"),
+                                 (address(d, "a"), {"ana_state": "inaccessible"}, "'ana_state'"),
                                  (address(d, "a"), {"secure_channel": True}, "'secure_channel'")]:
             raises(-32602, part, d.rpc, add, nqn=NQN, listen_address=addr, **more)
             assert os.listdir(d.path("a")) == []
         d.rpc(add, nqn=NQN, listen_address=address(d, "a"))
         raises(-32602, "already exists", d.rpc, add, nqn=NQN, listen_address=address(d, "a/../a/"))
+
+
+def doorbells_of(d, name):
+    """(are they mappable, is Doorbell Buffer Config announced) for a client of this listener; both are used."""
+    h = Host(d.path(name + "/cntrl"))
+    info = h.call(h.REGION_INFO, struct.pack("<IIIIQQ", 256, 0, h.BAR0, 0, 0, 0))
+    mappable = bool(struct.unpack_from("<I", info, 4)[0] & 4)
+    assert len(h.fds) == mappable, h.fds
+    if mappable:
+        page = mmap.mmap(h.fds[0], 4096, offset=4096)
+        h.write = lambda region, off, data: page.__setitem__(slice(off - 4096, off - 4092), data)
+    assert h.io(2) == 0
+    assert h.admin(6, prp1=DATA, dw10=1) == 0
+    announced = bool(struct.unpack_from("<H", h.mem, DATA + 256)[0] & 1 << 8)
+    # 1: Invalid Opcode; 13h: PRP Offset Invalid
+    assert h.admin(0x7c, prp1=1) & 0xff == (0x13 if announced else 1)
+    if mappable:
+        page.close()
+    h.close()
+    return mappable, announced
+
+
+def test_doorbells_of_each_listener():
+    names = ["disable_mappable_bar0", "disable_adaptive_irq", "disable_shadow_doorbells"]
+    trap, plain = {names[0]: True}, {names[0]: False, names[2]: False}
+    for transport, options in [({}, [({}, True, False), (trap, False, True), (dict(trap, **{names[2]: True}), False, False),
+                                     (plain, True, False), ({names[1]: True}, True, False)]),
+                               (trap, [({}, False, True), (plain, True, False)]),
+                               (dict(trap, **{names[2]: True}), [({}, False, False), ({names[2]: False}, False, True)])]:
+        with Daemon() as d:
+            export(d, **transport)
+            for i, (given, _, _) in enumerate(options):
+                d.mkdir(f"l{i}")
+                d.rpc("nvmf_subsystem_add_listener", nqn=NQN, listen_address=address(d, f"l{i}"), **given)
+            saved = d.save()
+            with open(d.path("config"), "w", encoding="utf-8") as f:
+                f.write(saved)
+            for _ in range(2):
+                listed = d.rpc("nvmf_subsystem_get_listeners", nqn=NQN)
+                for i, (given, mappable, announced) in enumerate(options):
+                    want = {**dict.fromkeys(names, False), **transport, **given}
+                    assert {n: listed[i][n] for n in names} == want, (listed[i], want)
+                    assert doorbells_of(d, f"l{i}") == (mappable, announced), (transport, given)
+                d.stop()
+                d.start("-c", d.path("config"))
+                assert d.save() == saved
+
+
+def test_home_on_a_node():
+    with Daemon() as d:
+        export(d, "a")
+        node = max(d.rpc("framework_get_reactors")["reactors"][0]["numa_id"], 0)
+        d.mkdir("b")
+        d.rpc("nvmf_subsystem_add_listener", nqn=NQN, listen_address=address(d, "b"), numa_id=node)
+        saved = d.save()
+        assert f'"numa_id": {node}' in saved, saved
+        assert doorbells_of(d, "b") == (True, False)
 
 
 def test_subsystem_errors():

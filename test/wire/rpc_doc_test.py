@@ -47,6 +47,7 @@ def prepare(d):
     with open(d.path("disk"), "wb") as f:
         f.truncate(1 << 20)
     d.mkdir("vm1")
+    d.mkdir("vm2")
 
 
 def test_examples():
