@@ -33,8 +33,8 @@ abort_cmd(struct nvme_ctrl *ctrl, struct nvme_req *req)
 	list_for_each(r, &sq->inflight, node) {
 		if (r->cid != cid || r == req || !r->abort)
 			continue;
-		r->abort(r);
-		req->dw0 = 0;
+		if (r->abort(r))
+			req->dw0 = 0;
 		break;
 	}
 	return NVME_OK;

@@ -6,8 +6,14 @@
  *
  * An event says only "look into that log". So one kind waits once however
  * often it happened, and reading the log settles those that still wait.
+ *
+ * A request that waits may wait for ever. It gives back the queue slots that it was
+ * promised when it was fetched, or four of them would fill a small admin queue; an
+ * event then has to wait until the host has taken what is there.
  */
 #include "admin.h"
+
+#define ROOM_NS 5000000u /* between two looks for room */
 
 static uint32_t
 event_dw0(const struct nvme_events *ev, unsigned i)
@@ -42,24 +48,63 @@ event_take(struct nvme_events *ev, uint32_t *dw0)
 	return false;
 }
 
-static void
-deliver(struct nvme_events *ev)
+/* Is there something to tell? */
+static bool
+event_due(const struct nvme_events *ev)
 {
-	uint32_t dw0;
+	for (unsigned i = 0; i < ev->queued; i++)
+		if (!(ev->masked_types & 1u << ev->queue[i].type))
+			return true;
+	return false;
+}
 
-	while (ev->aers && event_take(ev, &dw0)) {
-		struct nvme_req *req = ev->aer[0];
+static void
+slot_give_back(struct nvme_sq *sq)
+{
+	sq->cq->busy--;
+	sq->inflight_n--;
+}
 
-		ev->aers--;
-		memmove(&ev->aer[0], &ev->aer[1],
-			ev->aers * sizeof(ev->aer[0]));
-		req->abort = NULL;
-		req->dw0 = dw0;
+/* The slots for request @i to end with; gives NULL when the host has left none, else the request, that waits no more. */
+static struct nvme_req *
+aer_take(struct nvme_events *ev, unsigned i)
+{
+	struct nvme_req *req = ev->aer[i];
+	struct nvme_cq *cq = req->sq->cq;
+
+	/* what is muted is not posted: room or not */
+	if (!(cq->hold & CQ_HOLD_MUTE) && !cq_room(cq)) {
+		cq_check_head(cq);
+		if (!cq_room(cq))
+			return NULL;
+	}
+	cq->busy++;
+	req->sq->inflight_n++;
+	ev->aers--;
+	memmove(&ev->aer[i], &ev->aer[i + 1],
+		(ev->aers - i) * sizeof(ev->aer[0]));
+	req->abort = NULL;
+	return req;
+}
+
+void
+aer_deliver(struct nvme_ctrl *ctrl)
+{
+	struct nvme_events *ev = &ctrl->events;
+	struct nvme_req *req;
+
+	while (ev->aers && event_due(ev)) {
+		req = aer_take(ev, 0);
+		if (!req) {
+			ctrl_tick(ctrl, ROOM_NS);
+			return;
+		}
+		event_take(ev, &req->dw0);
 		req_complete(req, NVME_OK);
 	}
 }
 
-static void
+static bool
 aer_abort(struct nvme_req *req)
 {
 	struct nvme_events *ev = &req->sq->group->ctrl->events;
@@ -67,13 +112,12 @@ aer_abort(struct nvme_req *req)
 	for (unsigned i = 0; i < ev->aers; i++) {
 		if (ev->aer[i] != req)
 			continue;
-		ev->aers--;
-		memmove(&ev->aer[i], &ev->aer[i + 1],
-			(ev->aers - i) * sizeof(ev->aer[0]));
-		break;
+		if (!aer_take(ev, i))
+			return false;
+		req_complete(req, NVME_SC_ABORT_REQ);
+		return true;
 	}
-	req->abort = NULL;
-	req_complete(req, NVME_SC_ABORT_REQ);
+	return false;
 }
 
 nvme_status_t
@@ -87,6 +131,7 @@ aer_request(struct nvme_ctrl *ctrl, struct nvme_req *req)
 		return NVME_OK;
 	req->abort = aer_abort;
 	ev->aer[ev->aers++] = req;
+	slot_give_back(req->sq);
 	return NVME_PENDING;
 }
 
@@ -110,7 +155,7 @@ aer_event(struct nvme_ctrl *ctrl, uint8_t type, uint8_t info, uint8_t log)
 	ev->queue[ev->queued].info = info;
 	ev->queue[ev->queued].log = log;
 	ev->queued++;
-	deliver(ev);
+	aer_deliver(ctrl);
 }
 
 void
@@ -124,7 +169,7 @@ aer_log_read(struct nvme_ctrl *ctrl, uint8_t log)
 	for (unsigned type = 0; type < 8; type++)
 		if (ev->masked_log[type] == log)
 			ev->masked_types &= ~(1u << type);
-	deliver(ev);
+	aer_deliver(ctrl);
 }
 
 void

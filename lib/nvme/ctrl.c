@@ -173,6 +173,7 @@ ctrl_timer(struct nvme_ctrl *ctrl, uint64_t now)
 		ctrl->scan_at = now + TICK_NS;
 		doorbell_scan(ctrl);
 	}
+	aer_deliver(ctrl);
 	ctrl_tick(ctrl, TICK_NS);
 }
 

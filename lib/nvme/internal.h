@@ -76,9 +76,10 @@ struct nvme_req {
 	uint64_t done_len; /* likewise, in bytes (compare, verify) */
 	/*
 	 * Set by a handler that returned NVME_PENDING and holds the request without I/O (AER): end it early, by
-	 * req_complete(NVME_SC_ABORT_REQ), exactly once. For Abort and for every reset. NULL: it ends by itself.
+	 * req_complete(NVME_SC_ABORT_REQ), exactly once. For Abort and for every reset. NULL: it ends by itself. false: the CQ
+	 * has no room for that (never while it is muted).
 	 */
-	void (*abort)(struct nvme_req *req);
+	bool (*abort)(struct nvme_req *req);
 	uint64_t deadline; /* of a wait for memory that was just unmapped; 0: has not waited */
 	struct list wait; /* the group's mem_waits, late_waits, buf_waits */
 };
@@ -575,6 +576,7 @@ aer_event(struct nvme_ctrl *ctrl, uint8_t type, uint8_t info,
 	  uint8_t log); /* NVMe 2.0 §5.2; once per type until its log is read */
 void aer_log_read(struct nvme_ctrl *ctrl,
 		  uint8_t log); /* Get Log Page with RAE 0 clears the type */
+void aer_deliver(struct nvme_ctrl *ctrl); /* perhaps there is room now */
 void aer_reset(
 	struct nvme_ctrl *
 		ctrl); /* forget events; outstanding AERs end with the admin SQ */

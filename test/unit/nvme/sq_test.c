@@ -317,6 +317,59 @@ test_shadow_refused(void **state)
 	assert_int_equal(guest_cmd(g, 0, cfg, NULL), 1);
 }
 
+/* Event requests that wait keep no slot of the admin queues from the commands that do not. */
+static void
+few_slots(struct guest *g, uint32_t depth)
+{
+	struct nvme_sqe aer = { .opcode = 0xc };
+	struct nvme_sqe get = { .opcode = 0xa, .cdw10 = 7 };
+	struct nvme_sqe abort = { .opcode = 8 };
+	struct nvme_cqe cqe;
+	uint16_t cid = 0;
+
+	assert_int_equal(guest_enable(g, depth), 1);
+	for (unsigned i = 0; i < NVME_AER_MAX; i++) {
+		cid = guest_submit(g, 0, aer);
+		guest_step(g, 4); /* nothing else says that it was fetched */
+		assert_int_equal(guest_cmd(g, 0, get, NULL), 0);
+		assert_int_equal(guest_cmd(g, 0, get, NULL), 0);
+	}
+	assert_int_equal(guest_cmd(g, 0, aer, NULL), CMD_SC(5));
+	/* one is aborted: where there is a slot for its completion */
+	abort.cdw10 = (uint32_t)cid << 16;
+	assert_int_equal(guest_cmd(g, 0, abort, &cqe), 0);
+	assert_int_equal(cqe.dw0, depth == 2);
+	/* an event waits until the host has taken what is there */
+	for (unsigned i = 0; i < depth - 1; i++)
+		guest_submit(g, 0, get);
+	guest_run_ms(g, 5);
+	aer_event(g->ctrl, 0, 1, 1);
+	guest_run_ms(g, 20);
+	for (unsigned i = 0; i < depth - 1; i++) {
+		assert_true(guest_take(g, 0, &cqe));
+		assert_int_not_equal(cqe.cid, cid);
+		assert_int_equal(cqe.status >> 1, 0);
+	}
+	assert_false(guest_take(g, 0, &cqe));
+	assert_true(guest_wait(g, 0, &cqe));
+	assert_int_equal(cqe.dw0, 1 << 16 | 1 << 8);
+	/* and the room is all there again */
+	for (unsigned i = 0; i < 3 * depth; i++)
+		assert_int_equal(guest_cmd(g, 0, get, NULL), 0);
+	guest_disable(g);
+}
+
+static void
+test_events_keep_no_slots(void **state)
+{
+	struct world *w = *state;
+
+	few_slots(&w->g, 2);
+	few_slots(&w->g, 3);
+	few_slots(&w->g, 4);
+	few_slots(&w->g, 64);
+}
+
 int
 sq_tests(void)
 {
@@ -337,6 +390,9 @@ sq_tests(void)
 						world_teardown),
 		cmocka_unit_test_setup_teardown(
 			test_shadow, world_setup_trapped, world_teardown),
+		cmocka_unit_test_setup_teardown(test_events_keep_no_slots,
+						world_setup_disabled,
+						world_teardown),
 		cmocka_unit_test_setup_teardown(test_shadow_refused,
 						world_setup, world_teardown),
 	};
