@@ -33,7 +33,7 @@ usage(FILE *f)
 	      "); may be given twice\n"
 	      "  -c, --json FILE         load this configuration first\n"
 	      "      --wait-for-rpc      begin only at framework_start_init\n"
-	      "      --idle poll|adaptive  never sleep, or sleep when there is nothing to do (default poll)\n"
+	      "      --idle adaptive|poll  sleep when there is nothing to do (the default), or never\n"
 	      "      --spin-us N         adaptive: spin this long after the last work (default 1000)\n"
 	      "      --arena-size SIZE   address space for each client's memory, such as 256G (the default)\n"
 	      "  -L, --log-level LEVEL   ERROR, WARNING, NOTICE (default), INFO, DEBUG\n"
@@ -167,7 +167,7 @@ close_signals:
 int
 main(int argc, char **argv)
 {
-	struct options o = { .idle = REACTOR_IDLE_POLL };
+	struct options o = { .idle = REACTOR_IDLE_ADAPTIVE };
 	static const struct option longs[] = {
 		{ "cores", required_argument, NULL, 'm' },
 		{ "rpc-socket", required_argument, NULL, 'r' },

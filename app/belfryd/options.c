@@ -245,7 +245,8 @@ options_default(struct options *o)
 	if (!o->target.rpc_paths[0])
 		o->target.rpc_paths[0] = DEFAULT_SOCKET;
 	if (o->spin_us && o->idle == REACTOR_IDLE_POLL)
-		return complain("--spin-us goes with --idle adaptive");
+		return complain(
+			"--spin-us goes with --idle adaptive, not with poll");
 	for (core = 0; !o->ncores && core < MAX_CORE; core++)
 		if (core_allowed(core))
 			o->cores[o->ncores++] = core;

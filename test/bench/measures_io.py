@@ -143,7 +143,7 @@ def make_file(mib):
 
 # How belfryd and its client may run: polling both; a client that sleeps; both sleeping, when a spinning core
 # would take the machine's disk its processor (virtual machines are like that).
-WAYS = {"polled": ((), False, ()),
+WAYS = {"polled": (("--idle", "poll"), False, ()),
         "adaptive": (("--idle", "adaptive"), False, ("irq",)),
         "asleep": (("--idle", "adaptive", "--spin-us", "20"), True,
                    ("shadow",))}

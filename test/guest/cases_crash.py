@@ -76,7 +76,7 @@ def case_two_reactors(env):
     """Queues on two cores: interrupts, resets and namespaces under verified I/O, and a death."""
     if len(os.sched_getaffinity(0)) < 2:
         raise Skip("it wants two cores")
-    peer = env.peer(core_count=2, idle="adaptive")
+    peer = env.peer(core_count=2)
     export = peer.export("wide", [Disk("aio", 128, 512), Disk("malloc", 64, 4096)])
     with env.guest("vm", export.args, smp=2) as guest:
         guest.wait_for(f"[ -b {NS1} ] && [ -b /dev/nvme0n2 ]")

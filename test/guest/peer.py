@@ -61,7 +61,7 @@ class Belfryd:
     """A running daemon with its sockets in a short, private folder."""
     is_belfry = True
 
-    def __init__(self, folder, binary=None, idle="poll", level=None,
+    def __init__(self, folder, binary=None, idle=None, level=None,
                  core_count=1):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,9 @@ class Belfryd:
         self.killed = False
         on = cores(self.core_count)[0]
         line = [self.binary, "-m", ",".join(map(str, on)), "-r",
-                str(self.path), "--idle", self.idle]
+                str(self.path)]
+        if self.idle:
+            line += ["--idle", self.idle]
         if self.level:
             line += ["-L", self.level]
         if os.environ.get("SANITIZE"):

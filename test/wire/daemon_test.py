@@ -88,6 +88,19 @@ def test_usage():
     assert "--wait-for-rpc" in run("--help").stdout
 
 
+def test_idle():
+    """A daemon without clients sleeps, but when it was told not to."""
+    for args, sleeps in [([], True), (["--idle", "adaptive", "--spin-us", "50"], True), (["--idle", "poll"], False)]:
+        with Daemon(*args) as d:
+            before = d.rpc("framework_get_reactors")["reactors"][0]
+            time.sleep(0.5)
+            after = d.rpc("framework_get_reactors")["reactors"][0]
+            assert after["in_interrupt"] is sleeps, (args, after)
+            assert (after["sleeps"] > before["sleeps"]) is sleeps, (args, before, after)
+    bad = run("--idle", "poll", "--spin-us", "5")
+    assert bad.returncode == 2 and "--spin-us" in bad.stderr, bad
+
+
 def notify_socket(name):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     s.bind(name)
