@@ -83,8 +83,22 @@ void ioas_ctx_destroy(struct ioas_ctx *ctx, void (*done)(void *arg), void *arg);
 void ioas_ctx_usage(const struct ioas_ctx *ctx, struct ioas_usage *out);
 enum ioas_mode ioas_ctx_mode(const struct ioas_ctx *ctx);
 
+/* The heads of struct ioas_view and of struct ioas_ctx, for the inline checks here. */
+struct ioas_view_head {
+	uint32_t gen; /* changes whenever anything leaves the view; never 0 */
+};
+struct ioas_ctx_head {
+	struct ioas_view_head view;
+	const uint32_t *faulted;
+};
+
 /* A client truncated a file under us (SIGBUS was handled, zeros were mapped). Any thread; sticky. */
-bool ioas_faulted(const struct ioas_ctx *ctx);
+static inline bool
+ioas_faulted(const struct ioas_ctx *ctx)
+{
+	return __atomic_load_n(((const struct ioas_ctx_head *)ctx)->faulted,
+			       __ATOMIC_ACQUIRE);
+}
 /* Mark it so; for who learns of it otherwise (EFAULT from libaio). Any thread. */
 void ioas_set_faulted(struct ioas_ctx *ctx);
 /* @fn(arg) runs on the home reactor once, soon after the first fault. NULL clears. */
@@ -174,11 +188,6 @@ struct ioas_hit {
 	uint32_t gen;
 };
 
-/* The head of struct ioas_view, for the inline check below. gen changes whenever anything leaves the view; never 0. */
-struct ioas_view_head {
-	uint32_t gen;
-};
-
 /*
  * Host pointer of [iova, iova + len), which must lie in one extent with all of @prot.
  * NULL: no such; ioas_iov() tells more. @len > 0. The slow half searches, O(log n), and refreshes @hit.
@@ -186,9 +195,10 @@ struct ioas_view_head {
 void *ioas_translate_slow(struct ioas_view *v, struct ioas_hit *hit,
 			  iova_t iova, uint64_t len, uint32_t prot);
 
+/* Only the extent that was hit last. */
 static inline void *
-ioas_translate(struct ioas_view *v, struct ioas_hit *hit, iova_t iova,
-	       uint64_t len, uint32_t prot)
+ioas_translate_hit(struct ioas_view *v, const struct ioas_hit *hit, iova_t iova,
+		   uint64_t len, uint32_t prot)
 {
 	uint64_t off = iova - hit->iova;
 
@@ -196,7 +206,18 @@ ioas_translate(struct ioas_view *v, struct ioas_hit *hit, iova_t iova,
 		   hit->gen == ((struct ioas_view_head *)v)->gen &&
 		   (hit->prot & (prot | IOAS_NOHOST)) == prot))
 		return (void *)(uintptr_t)(iova + hit->delta);
-	return ioas_translate_slow(v, hit, iova, len, prot);
+	return NULL;
+}
+
+static inline void *
+ioas_translate(struct ioas_view *v, struct ioas_hit *hit, iova_t iova,
+	       uint64_t len, uint32_t prot)
+{
+	void *host = ioas_translate_hit(v, hit, iova, len, prot);
+
+	return likely(host != NULL)
+		       ? host
+		       : ioas_translate_slow(v, hit, iova, len, prot);
 }
 
 /*

@@ -101,6 +101,7 @@ ctx_init_fault(struct ioas_ctx *ctx)
 	fa->regions = calloc(n, sizeof(*fa->regions));
 	if (!fa->regions)
 		goto put;
+	ctx->view.faulted = &fa->faulted;
 	fa->nregions = n;
 	fa->home = ctx->home;
 	fa->ctx = ctx;
@@ -245,12 +246,6 @@ struct ioas_view *
 ioas_ctx_view(struct ioas_ctx *ctx)
 {
 	return &ctx->view;
-}
-
-bool
-ioas_faulted(const struct ioas_ctx *ctx)
-{
-	return __atomic_load_n(&ctx->fault->faulted, __ATOMIC_ACQUIRE);
 }
 
 void

@@ -151,6 +151,7 @@ struct recent {
 
 struct ioas_view {
 	struct ioas_view_head head;
+	const uint32_t *faulted; /* of a context's: see struct ioas_ctx_head */
 	struct table *table;
 	struct table own; /* replicas, and nothing when detached */
 	uint32_t recent_at;
@@ -180,7 +181,7 @@ struct req {
 };
 
 struct ioas_ctx {
-	struct ioas_view view;
+	struct ioas_view view; /* begins with struct ioas_ctx_head */
 	struct reactor *home;
 	enum ioas_mode mode;
 	struct ioas_limits limits;

@@ -31,7 +31,7 @@ abort_cmd(struct nvme_ctrl *ctrl, struct nvme_req *req)
 	if (!sq) /* or elsewhere, where nothing can be aborted */
 		return NVME_OK;
 	list_for_each(r, &sq->inflight, node) {
-		if (r->cid != cid || r == req || !r->abort)
+		if (r->sqe.cid != cid || r == req || !r->abort)
 			continue;
 		if (r->abort(r))
 			req->dw0 = 0;

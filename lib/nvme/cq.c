@@ -98,7 +98,7 @@ cq_release_held(struct nvme_cq *cq)
 	struct nvme_req *req;
 
 	while ((req = cq_pop_held(cq))) {
-		cq_post(cq, req);
+		cq_post(cq, req, req->status);
 		req_free(req);
 	}
 }
@@ -130,7 +130,7 @@ cq_create(struct nvme_group *g, uint16_t cqid, iova_t iova, uint32_t depth,
 				.iv = iv,
 				.ien = ien,
 				.depth = depth,
-				.phase = true,
+				.phase = CQE_PHASE,
 				.coal = group_coal(g, cqid, iv),
 				.bad_head = UINT32_MAX };
 	st = ring_init(&cq->ring, g, iova, depth * sizeof(struct nvme_cqe),

@@ -26,7 +26,7 @@ struct nvme_group {
 	uint32_t quota; /* most requests on I/O queues at once */
 	uint32_t io_inflight;
 	uint32_t max_len; /* bytes of one command */
-	uint32_t budget;  /* commands of one queue and round */
+	uint32_t busy;	  /* queues that had work in this round */
 	bool write_cache; /* Feature 06h */
 	bool open;	  /* requests are promised */
 	uint8_t hushed;	  /* HUSH_* */
@@ -36,11 +36,12 @@ struct nvme_group {
 	struct reactor *home;
 	/* of this round: what may still be fetched, in commands and blocks */
 	uint64_t round;
-	uint32_t cmds_left;
+	uint32_t cmds_given, cmds_left;
+	uint32_t budget; /* commands of one queue */
 	int32_t blocks_left;
 	uint8_t block_shift; /* the longest block of its namespaces */
 	uint32_t admin_quota, admin_inflight;
-	uint32_t nhot, nsqs;
+	uint32_t nsqs;
 	uint32_t iov_quota, iov_used; /* long iov arrays */
 	uint32_t buf_used;	      /* bytes of scratch of I/O commands */
 	bool map_changed; /* something was mapped: look at what waits */

@@ -55,7 +55,6 @@ struct nvme_req {
 	struct nvme_nsref *ns;
 	struct iovec *iov; /* inline_iov, or from the core's pool of long ones */
 	uint16_t iovcnt;
-	uint16_t cid;
 	nvme_status_t status;
 	uint8_t flags;	/* REQ_* */
 	uint8_t unmaps; /* not 0: some unmap waits for this request */
@@ -106,9 +105,10 @@ struct nvme_cq {
 	uint32_t head; /* last value of the doorbell that was checked */
 	uint32_t busy; /* slots promised to requests in flight */
 	volatile uint32_t *head_db;
+	uint32_t phase; /* CQE_PHASE or 0: of the next entry */
 	uint16_t cqid, iv;
 	uint8_t hold; /* CQ_HOLD_*: completions are not posted */
-	bool phase, ien, irq_pending;
+	bool ien, irq_pending;
 	struct list dirty; /* core->dirty when irq_pending */
 	struct nvme_group *group;
 	uint32_t unsignalled; /* entries since the last interrupt */
@@ -124,8 +124,9 @@ struct nvme_cq {
 };
 _Static_assert(offsetof(struct nvme_cq, dirty) + sizeof(struct list) <= 64,
 	       "CQ: one line to post");
-#define CQ_HOLD_RING 1u /* ring memory is gone: keep them */
-#define CQ_HOLD_MUTE 2u /* draining or failed: forget them */
+#define CQE_PHASE 0x10000u /* in the last dword */
+#define CQ_HOLD_RING 1u	   /* ring memory is gone: keep them */
+#define CQ_HOLD_MUTE 2u	   /* draining or failed: forget them */
 
 struct nvme_sq {
 	/* first line: looking for work */
@@ -139,6 +140,7 @@ struct nvme_sq {
 	uint8_t stop; /* SQ_STOP_*: not 0: not fetched */
 	uint8_t prio;
 	uint16_t sqid;
+	uint32_t id_word;	   /* sqid where a completion has it */
 	uint32_t idle;		   /* rounds without work */
 	uint32_t inflight_n;	   /* requests, held completions included */
 	uint32_t *used, *limit;	   /* the group's, of I/O or admin requests */
@@ -197,6 +199,8 @@ struct nvme_core {
 	uint64_t round;
 	uint32_t nhot;
 	uint32_t ncold;
+	struct nvme_group *light; /* the last with little to do, and when */
+	uint64_t light_round;
 	struct nvme_sq *denied; /* first that was not fetched for its budget */
 	bool scan_all;		/* just woken: look at every queue */
 	struct nvme_pool reqs, iovs;
@@ -317,10 +321,8 @@ enum { SHUT_NONE, SHUT_WAIT, SHUT_FLUSH, SHUT_DONE, SHUT_FAILED };
 nvme_status_t nvme_status_of(int err, uint8_t bdev_op);
 
 /* req.c. A handler returns a status, or NVME_PENDING and later calls req_complete. */
-/* inline.h has req_start(), req_free() and req_finish(), the inlined req_complete(). */
+/* inline.h has req_start(), req_free() and req_finish_io(). */
 void req_complete(struct nvme_req *req, nvme_status_t status);
-/* It failed, unmaps wait for it, or the CQ is held. */
-void req_finish_slow(struct nvme_req *req, nvme_status_t status);
 void req_free_slow(struct nvme_req *req); /* REQ_SLOW was set */
 void req_slow(struct nvme_req *req);	  /* before a field behind io is used */
 void
@@ -401,7 +403,7 @@ nvme_status_t cq_create(struct nvme_group *g, uint16_t cqid, iova_t iova,
 			uint32_t depth, uint16_t iv, bool ien);
 nvme_status_t sq_create(struct nvme_group *g, uint16_t sqid, uint16_t cqid,
 			iova_t iova, uint32_t depth, uint8_t prio);
-int sq_fetch(struct nvme_sq *sq, unsigned budget);
+int sq_fetch(struct nvme_sq *sq);
 void cq_hold(struct nvme_cq *cq,
 	     struct nvme_req *req); /* instead of cq_post, while cq->hold */
 uint32_t cq_room(struct nvme_cq *cq);

@@ -32,12 +32,11 @@ io_done(struct bdev_io *io)
 {
 	struct nvme_req *req = container_of(io, struct nvme_req, io);
 
-	nvme_status_t st = NVME_OK;
-
 	if (unlikely(io->err || (io->op == BDEV_WRITE &&
 				 ioas_faulted(req->sq->group->ioas))))
-		st = io_result(req, io->err, io->op);
-	req_finish(req, st);
+		req_complete(req, io_result(req, io->err, io->op));
+	else
+		req_finish_io(req);
 }
 
 /* Asked by who copied out of the client's memory; any thread. */
@@ -51,11 +50,10 @@ req_faulted(const struct bdev_io *io)
 
 /* @done of the bdev_io is io_done(), unless the handler set another before. */
 static inline nvme_status_t
-submit(struct nvme_req *req, uint8_t op, uint8_t flags, uint64_t off,
-       uint64_t len)
+submit(struct nvme_req *req, struct nvme_nsref *ns, uint8_t op, uint8_t flags,
+       uint64_t off, uint64_t len)
 {
 	struct bdev_io *io = &req->io;
-	struct nvme_nsref *ns = req->ns;
 	struct iovec *iov = req->iov;
 	uint16_t cnt = req->iovcnt;
 
@@ -78,7 +76,7 @@ nvme_status_t
 io_submit_req(struct nvme_req *req, uint8_t op, uint8_t flags, uint64_t off,
 	      uint64_t len)
 {
-	return submit(req, op, flags, off, len);
+	return submit(req, req->ns, op, flags, off, len);
 }
 
 static inline nvme_status_t
@@ -104,65 +102,79 @@ io_range(struct nvme_req *req, uint64_t *off, uint32_t *len)
 	return range(req, off, len);
 }
 
-static nvme_status_t
-io_read(struct nvme_req *req)
-{
-	struct nvme_nsref *ns = req->ns;
-	nvme_status_t st;
-	uint64_t off;
-	uint32_t len;
-
-	st = range(req, &off, &len);
-	if (unlikely(st))
-		return st;
-	if (unlikely(!req_map_page(req, len, IOAS_WRITE))) {
-		st = req_map(req, len, IOAS_WRITE);
-		if (st)
-			return st;
-	}
-	ns->read_cmds++;
-	ns->read_units += len >> 9;
-	req->io.done = io_done;
-	return submit(req, BDEV_READ, 0, off, len);
-}
-
 /* FUA (CDW12 bit 30), or the write cache is off (Feature 06). */
 static inline uint8_t
-io_fua(const struct nvme_req *req)
+io_fua(const struct nvme_req *req, const struct nvme_nsref *ns)
 {
-	if (!req->ns->write_cache)
+	if (!ns->write_cache)
 		return 0;
 	return req->sqe.cdw12 >> 30 & 1 || !req->sq->group->write_cache
 		       ? BDEV_IO_FUA
 		       : 0;
 }
 
-static nvme_status_t
-io_write(struct nvme_req *req)
+/* Read or Write whose data pointer is mapped. */
+static inline nvme_status_t
+transfer(struct nvme_req *req, uint8_t op, uint64_t off, uint32_t len)
+{
+	struct nvme_nsref *ns = req->ns;
+	uint8_t flags = op == BDEV_WRITE ? io_fua(req, ns) : 0;
+
+	if (op == BDEV_READ) {
+		ns->read_cmds++;
+		ns->read_units += len >> 9;
+	} else {
+		ns->write_cmds++;
+		ns->write_units += len >> 9;
+	}
+	req->io.done = io_done;
+	return submit(req, ns, op, flags, off, len);
+}
+
+/* More than a page, SGLs, another extent than the last time, errors. */
+static nvme_status_t __attribute__((noinline))
+transfer_slow(struct nvme_req *req, uint8_t op)
 {
 	nvme_status_t st;
 	uint64_t off;
 	uint32_t len;
 
 	st = range(req, &off, &len);
-	if (unlikely(st))
-		return st;
-	if (unlikely(!req_map_page(req, len, IOAS_READ))) {
-		st = req_map(req, len, IOAS_READ);
-		if (st)
-			return st;
-	}
-	req->ns->write_cmds++;
-	req->ns->write_units += len >> 9;
-	req->io.done = io_done;
-	return submit(req, BDEV_WRITE, io_fua(req), off, len);
+	if (!st)
+		st = req_map(req, len,
+			     op == BDEV_READ ? IOAS_WRITE : IOAS_READ);
+	return st ? st : transfer(req, op, off, len);
+}
+
+static nvme_status_t
+io_read(struct nvme_req *req)
+{
+	uint64_t off;
+	uint32_t len;
+
+	if (unlikely(range(req, &off, &len)) ||
+	    unlikely(!req_map_page(req, len, IOAS_WRITE)))
+		return transfer_slow(req, BDEV_READ);
+	return transfer(req, BDEV_READ, off, len);
+}
+
+static nvme_status_t
+io_write(struct nvme_req *req)
+{
+	uint64_t off;
+	uint32_t len;
+
+	if (unlikely(range(req, &off, &len)) ||
+	    unlikely(!req_map_page(req, len, IOAS_READ)))
+		return transfer_slow(req, BDEV_WRITE);
+	return transfer(req, BDEV_WRITE, off, len);
 }
 
 /* DEAC (CDW12 bit 25): may be deallocated. */
 static nvme_status_t
 io_write_zeroes(struct nvme_req *req)
 {
-	uint8_t flags = io_fua(req);
+	uint8_t flags = io_fua(req, req->ns);
 	nvme_status_t st;
 	uint64_t off;
 	uint32_t len;

@@ -238,7 +238,7 @@ log_page_error(struct nvme_group *g, const struct nvme_req *req,
 	e.parm_error_location = 0xffff; /* not told */
 	if (req) {
 		e.sqid = req->sq->sqid;
-		e.cmdid = req->cid;
+		e.cmdid = req->sqe.cid;
 		e.nsid = req->sqe.nsid;
 		if (req->sq->sqid)
 			e.lba = (uint64_t)req->sqe.cdw11 << 32 | req->sqe.cdw10;

@@ -31,7 +31,7 @@ sq_poll(struct nvme_core *core, struct nvme_sq *sq)
 
 	if (unlikely(sq->stop))
 		return 0;
-	n = sq_fetch(sq, sq->group->budget);
+	n = sq_fetch(sq);
 	if (likely(n > 0)) {
 		sq->idle = 0;
 		core->stats.commands += (unsigned)n;

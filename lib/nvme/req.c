@@ -70,10 +70,11 @@ req_end(struct nvme_req *req)
 }
 
 void
-req_finish_slow(struct nvme_req *req, nvme_status_t status)
+req_complete(struct nvme_req *req, nvme_status_t status)
 {
 	struct nvme_cq *cq = req->sq->cq;
 
+	req->status = status;
 	if (unlikely(status) && !(req->flags & REQ_NO_LOG))
 		log_page_error(req->sq->group, req, status);
 	req_end(req);
@@ -81,14 +82,8 @@ req_finish_slow(struct nvme_req *req, nvme_status_t status)
 		cq_hold(cq, req);
 		return;
 	}
-	cq_post(cq, req);
+	cq_post(cq, req, status);
 	req_free(req);
-}
-
-void
-req_complete(struct nvme_req *req, nvme_status_t status)
-{
-	req_finish(req, status);
 }
 
 void

@@ -6,6 +6,9 @@
 #include "internal.h"
 
 #define FETCH_MAX 32u
+#define FETCH_BESIDE 3u	       /* beside a client with less to do than this */
+#define BESIDE_ROUNDS 64u      /* for so long it counts as there */
+#define FETCH_LEAST 4u	       /* of a queue, however many have work */
 #define ADMIN_FETCH_MAX 4u     /* some of these take long */
 #define ROUND_BYTES (1u << 20) /* of a controller: some disks copy at once */
 
@@ -31,6 +34,31 @@ sq_room(const struct nvme_sq *sq)
 }
 
 /*
+ * A round of the group: what it may fetch, and one of its queues, going by how many
+ * had work the last time. Who sends a command at a time waits for one round, so that
+ * the others' shares are kept short while there is such a one.
+ */
+static void
+round_begin(struct nvme_group *g)
+{
+	struct nvme_core *core = g->core;
+
+	if (g->cmds_given - g->cmds_left < FETCH_BESIDE) {
+		core->light = g;
+		core->light_round = core->round;
+	}
+	g->cmds_given = FETCH_MAX;
+	if (unlikely(core->light != g) &&
+	    core->round - core->light_round < BESIDE_ROUNDS)
+		g->cmds_given = FETCH_BESIDE;
+	g->round = core->round;
+	g->cmds_left = g->cmds_given;
+	g->budget = MAX(FETCH_MAX / MAX(g->busy, 1u), FETCH_LEAST);
+	g->busy = 0;
+	g->blocks_left = (int32_t)((ROUND_BYTES >> g->block_shift) - FETCH_MAX);
+}
+
+/*
  * Commands that its controller may still start in this round, however many queues
  * it has. The blocks that go with them are counted before they are started, from NLB:
  * a little less than ROUND_BYTES, as NLB is 0's based.
@@ -41,55 +69,103 @@ sq_budget(struct nvme_sq *sq)
 	struct nvme_group *g = sq->group;
 	struct nvme_core *core = g->core;
 
-	if (g->round != core->round) {
-		g->round = core->round;
-		g->cmds_left = FETCH_MAX;
-		g->blocks_left =
-			(int32_t)((ROUND_BYTES >> g->block_shift) - FETCH_MAX);
-	}
+	if (g->round != core->round)
+		round_begin(g);
+	g->busy++;
 	if (unlikely(!g->cmds_left || g->blocks_left <= 0)) {
 		if (!core->denied)
 			core->denied = sq;
 		sq->idle = 0;
 		return 0;
 	}
-	return sq->sqid ? g->cmds_left : MIN(g->cmds_left, ADMIN_FETCH_MAX);
+	return MIN(g->cmds_left, sq->sqid ? g->budget : ADMIN_FETCH_MAX);
+}
+
+/* Copy entries to requests, until @budget or the round's blocks are used up. */
+static unsigned
+sq_copy(struct nvme_sq *sq, uint32_t tail, unsigned budget,
+	struct nvme_req **batch)
+{
+	struct nvme_group *g = sq->group;
+	struct nvme_pool *pool = &g->core->reqs;
+	struct list *last = sq->inflight.prev;
+	uint32_t head = sq->head, depth = sq->depth;
+	int32_t blocks = g->blocks_left;
+	unsigned n = 0;
+
+	while (head != tail && n < budget && blocks > 0) {
+		struct nvme_req *req = req_get(sq, pool);
+
+		if (unlikely(!req))
+			break;
+		guest_copy(&req->sqe, sq_entry(sq, head), sizeof(req->sqe));
+		if (unlikely(++head == depth))
+			head = 0;
+		req->node.prev = last;
+		last->next = &req->node;
+		last = &req->node;
+		batch[n++] = req;
+		blocks -= (uint16_t)req->sqe.cdw12;
+	}
+	last->next = &sq->inflight;
+	sq->inflight.prev = last;
+	sq->head = head;
+	g->blocks_left = blocks;
+	g->cmds_left -= n;
+	sq_promise(sq, n);
+	return n;
 }
 
 /* A client cut its memory off: what was copied may be made-up zeros. */
-static int
+static void
 sq_forget(struct nvme_sq *sq, struct nvme_req **batch, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		req_drop(batch[i]);
 	group_fail(sq->group, "its memory file was truncated", true);
-	return 0;
+}
+
+static void
+start_admin(struct nvme_req **batch, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		req_slow(batch[i]);
+		req_start(batch[i]);
+	}
+}
+
+static void
+start_io(struct nvme_req **batch, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		nvme_status_t st = io_start(batch[i]);
+
+		if (unlikely(st != NVME_PENDING))
+			req_complete(batch[i], st);
+	}
 }
 
 /*
- * Start up to @budget commands; gives how many. -EPROTO: bad doorbell value, the
+ * Start commands, as many as this round allows; gives how many. -EPROTO: bad doorbell value, the
  * caller reports the event. The entries are copied before the first one is
  * started, so that one check for made-up zeros covers them all.
  */
 int
-sq_fetch(struct nvme_sq *sq, unsigned budget)
+sq_fetch(struct nvme_sq *sq)
 {
 	struct nvme_req *batch[FETCH_MAX];
 	uint32_t tail = guest_load_acquire32(sq->tail_db);
-	uint32_t head = sq->head;
 	struct nvme_cq *cq = sq->cq;
-	int32_t blocks;
-	unsigned room, n = 0;
+	unsigned budget, room, n;
 
 	if (unlikely(sq->shadow_db != NULL))
 		tail = sq_load_tail(sq);
-	if (tail == head)
+	if (tail == sq->head)
 		return 0;
 	if (unlikely(tail >= sq->depth))
 		return -EPROTO;
 	sq->tail = tail;
-	room = sq_budget(sq);
-	budget = MIN(budget, room);
+	budget = sq_budget(sq);
 	room = sq_room(sq);
 	budget = MIN(budget, room);
 	room = cq_room(cq);
@@ -98,29 +174,15 @@ sq_fetch(struct nvme_sq *sq, unsigned budget)
 		room = cq_room(cq);
 		budget = MIN(budget, room); /* so cq_post() cannot fail */
 	}
-	blocks = sq->group->blocks_left;
-	while (head != tail && n < budget) {
-		struct nvme_req *req = req_get(sq);
-
-		if (unlikely(!req))
-			break;
-		guest_copy(&req->sqe, sq_entry(sq, head), sizeof(req->sqe));
-		head = head + 1 == sq->depth ? 0 : head + 1;
-		batch[n++] = req;
-		blocks -= (uint16_t)req->sqe.cdw12;
-		if (unlikely(blocks <= 0))
-			break;
+	n = sq_copy(sq, tail, budget, batch);
+	if (unlikely(ioas_faulted(sq->group->ioas))) {
+		sq_forget(sq, batch, n);
+		return 0;
 	}
-	sq->head = head;
-	sq->group->cmds_left -= n;
-	sq->group->blocks_left = blocks;
-	sq_promise(sq, n);
-	if (unlikely(ioas_faulted(sq->group->ioas)))
-		return sq_forget(sq, batch, n);
-	for (unsigned i = 0; i < n; i++) {
-		batch[i]->cid = batch[i]->sqe.cid;
-		req_start(batch[i]);
-	}
+	if (likely(sq->sqid))
+		start_io(batch, n);
+	else
+		start_admin(batch, n);
 	if (unlikely(sq->event_idx != NULL))
 		dbbuf_progress(sq);
 	return (int)n;
@@ -147,12 +209,6 @@ sq_pending(struct nvme_sq *sq)
 	return sq_room(sq) > 0;
 }
 
-static void
-group_budget(struct nvme_group *g)
-{
-	g->budget = g->nhot ? MAX(FETCH_MAX / g->nhot, 4u) : FETCH_MAX;
-}
-
 /* To the queues that are looked at only now and then. */
 void
 sq_cool(struct nvme_sq *sq)
@@ -164,8 +220,6 @@ sq_cool(struct nvme_sq *sq)
 	sq->cold = true;
 	core->ncold++;
 	core->nhot--;
-	sq->group->nhot--;
-	group_budget(sq->group);
 }
 
 void
@@ -180,8 +234,6 @@ sq_heat(struct nvme_sq *sq)
 	sq->cold = false;
 	sq->idle = 0;
 	core->nhot++;
-	sq->group->nhot++;
-	group_budget(sq->group);
 }
 
 /* On the group's reactor; that the queue may be was checked. */
@@ -198,6 +250,7 @@ sq_create(struct nvme_group *g, uint16_t sqid, uint16_t cqid, iova_t iova,
 	*sq = (struct nvme_sq){ .group = g,
 				.cq = g->cqs[cqid],
 				.sqid = sqid,
+				.id_word = (uint32_t)sqid << 16,
 				.depth = depth,
 				.prio = prio,
 				.bad_tail = UINT32_MAX };
@@ -246,8 +299,6 @@ sq_free(struct nvme_sq *sq)
 		g->core->ncold--;
 	} else {
 		g->core->nhot--;
-		g->nhot--;
-		group_budget(g);
 	}
 	list_remove(&sq->node);
 	g->sqs[sq->sqid] = NULL;

@@ -15,6 +15,17 @@ int aer_tests(void) __attribute__((weak));
 
 struct sigaction sigbus; /* ours: the runner replaces it for each test */
 
+struct nvme_req *
+take_req(struct nvme_sq *sq)
+{
+	struct nvme_req *req = req_get(sq, &sq->group->core->reqs);
+
+	assert_non_null(req);
+	list_push_back(&sq->inflight, &req->node);
+	sq_promise(sq, 1);
+	return req;
+}
+
 static int
 world_new(void **state, const struct guest_opts *opts, bool enable)
 {

@@ -201,7 +201,7 @@ test_cases(void **state)
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		const struct prp_case *c = &cases[i];
-		struct nvme_req *req = req_get(sq);
+		struct nvme_req *req = take_req(sq);
 		uint64_t *list = guest_ptr(g, arena + LIST * P + c->list_at);
 		uint64_t *list2 = guest_ptr(g, arena + LIST2 * P);
 		struct bad_range bad;
@@ -225,7 +225,6 @@ test_cases(void **state)
 				 st, req->iovcnt, (unsigned long)sum);
 		if (st == XFER)
 			assert_int_not_equal(bad.len, 0);
-		sq_promise(sq, 1);
 		req_drop(req);
 	}
 }
@@ -237,7 +236,7 @@ test_longest(void **state)
 	struct world *w = *state;
 	struct guest *g = &w->g;
 	iova_t buf = guest_alloc(g, 514 * P), list = guest_alloc(g, P);
-	struct nvme_req *req = req_get(g->ctrl->group.sqs[1]);
+	struct nvme_req *req = take_req(g->ctrl->group.sqs[1]);
 	struct bad_range bad;
 
 	for (unsigned i = 0; i < 256; i++)
@@ -247,7 +246,6 @@ test_longest(void **state)
 			 0);
 	assert_int_equal(req->iovcnt, 257);
 	assert_int_equal(g->ctrl->group.iov_used, 1);
-	sq_promise(req->sq, 1);
 	req_drop(req);
 	assert_int_equal(g->ctrl->group.iov_used, 0);
 }

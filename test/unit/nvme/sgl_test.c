@@ -264,7 +264,7 @@ test_cases(void **state)
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		const struct sgl_case *c = &cases[i];
-		struct nvme_req *req = req_get(sq);
+		struct nvme_req *req = take_req(sq);
 		struct nvme_sgl *s1 = guest_ptr(g, arena + 8 * P);
 		struct nvme_sgl *s2 = guest_ptr(g, arena + 10 * P);
 		struct nvme_sgl first = fix(arena, c->first);
@@ -284,7 +284,6 @@ test_cases(void **state)
 		    (!st && sum != c->len))
 			fail_msg("%s: status %x, %u pieces, %lu bytes", c->name,
 				 st, req->iovcnt, (unsigned long)sum);
-		sq_promise(sq, 1);
 		req_drop(req);
 	}
 }
@@ -301,7 +300,7 @@ test_pieces(void **state)
 				.len = 300 * 16,
 				.type = 0x30 };
 	struct nvme_sgl d = { .addr = GUEST_IOVA + (8 << 20), .len = 4 };
-	struct nvme_req *req = req_get(sq);
+	struct nvme_req *req = take_req(sq);
 	struct bad_range bad;
 
 	for (unsigned i = 0; i < 4; i++) /* backwards */
@@ -318,7 +317,6 @@ test_pieces(void **state)
 	assert_int_equal(req->iovcnt, 257);
 	req->iovcnt = 0;
 	assert_int_equal(sgl_map(req, &seg, 258 * 4, IOAS_WRITE, &bad), COUNT);
-	sq_promise(sq, 1);
 	req_drop(req);
 }
 

@@ -28,6 +28,9 @@ int world_setup_disabled(void **state);	 /* nothing enabled; NSSR */
 int world_setup_few_admin(void **state); /* eight admin commands at once */
 int world_teardown(void **state);
 
+/* A request as sq_fetch() makes them; ends by req_drop() and the like. */
+struct nvme_req *take_req(struct nvme_sq *sq);
+
 extern struct sigaction sigbus;
 
 int prp_tests(void);
