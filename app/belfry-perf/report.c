@@ -157,6 +157,20 @@ say_fault(const struct perf *p, const struct job *j)
 	return EXIT_FAILED;
 }
 
+/* Figures of nothing are none; whoever asked for them must notice. */
+static int
+say_nothing(const struct perf *p)
+{
+	if (p->seconds > 0)
+		fprintf(stderr,
+			"belfry-perf: no command was completed in %.2f s; a longer --time, or a higher --rate?\n",
+			p->seconds);
+	else
+		fprintf(stderr,
+			"belfry-perf: stopped before the measuring began\n");
+	return EXIT_FAILED;
+}
+
 /* Wrong data is the gravest. */
 static int
 say_faults(const struct perf *p)
@@ -191,6 +205,8 @@ report(const struct perf *p)
 		s.errors +=
 			p->jobs[i].errors + (p->jobs[i].fault == JOB_MISMATCH);
 	}
+	if (!s.ios && !code)
+		code = say_nothing(p);
 	if (p->seconds > 0)
 		s.iops = (double)s.ios / p->seconds;
 	s.mib = s.iops * p->o.bs / (1 << 20);

@@ -3,6 +3,9 @@
 """belfry-perf, and the example of libbelfry-host, against a real daemon."""
 import json
 import os
+import pty
+import re
+import signal
 import struct
 import subprocess
 import time
@@ -81,6 +84,41 @@ def test_rate():
         for irq in [], ["--irq"]:
             out, _ = perf(n, "--rate", "2000", "--qd", "64", "--queues", "2", "--time", "1", *irq)
             assert 1500 < out["iops"] <= 2200, out
+
+
+def test_no_figures_of_nothing():
+    with Daemon() as d:
+        n = export_null(d)
+        out, said = perf(n, "--rate", "1", "--warmup", "0", want=1)
+        assert out["ios"] == 0 and out["exit"] == 1 and "no command was completed in 0.30 s" in said, (out, said)
+        with subprocess.Popen([PERF, "-s", n, "--warmup", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True) as p:
+            time.sleep(0.7)
+            assert p.poll() is None
+            p.send_signal(signal.SIGINT)
+            out, said = p.communicate(timeout=20)
+            assert p.returncode == 1 and not out and "stopped before the measuring began" in said, (out, said)
+
+
+def test_progress_line():
+    """On a terminal, each half a second, and wiped off before the figures."""
+    with Daemon() as d:
+        n = export_null(d)
+        ours, theirs = pty.openpty()
+        with subprocess.Popen([PERF, "-s", n, "--time", "1.5", "--warmup", "0"], stdout=subprocess.PIPE, stderr=theirs,
+                              text=True) as p:
+            os.close(theirs)
+            out, _ = p.communicate(timeout=60)
+        said = b""
+        try:
+            while True:
+                said += os.read(ours, 65536)
+        except OSError:  # EIO: nobody has the terminal open any more
+            os.close(ours)
+        lines = re.findall(rb"\rrandread +\d+ s +(\d+) IOPS +[\d.]+ MiB/s", said)
+        assert len(lines) >= 2 and all(int(iops) > 10 for iops in lines) and said.endswith(b"\r\x1b[K"), said
+        for part in "IOPS", "MiB/s", "mean", "p50", "p99 ", "p99.9", "max", "CPU     client", "target":
+            assert part in out, out
 
 
 def test_verify_finds_one_flipped_byte():
