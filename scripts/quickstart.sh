@@ -1,23 +1,24 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# See Belfry work: build it, export a file as an NVMe disk, boot Debian's
-# kernel in QEMU on it and let fio measure and verify. Leaves the build tree
-# and the cache of the guest set, so that the next run is quick; else nothing.
+# See Belfry work: build it, measure it with belfry-perf in both address modes,
+# export a file as an NVMe disk, boot Debian's kernel in QEMU on it and let fio
+# measure and verify. Leaves the build tree and the cache of the guest set, so
+# that the next run is quick; else nothing.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 B=${B:-build}
 keep=no
 seconds=3
-run='' daemon='' guest=''
+run='' daemon='' child=''
 
 usage()
 {
 	cat <<END
 usage: quickstart.sh [--keep] [--seconds N]
 
-Runs Belfry end to end on this machine and prints one table.
+Runs Belfry end to end on this machine and prints two tables.
   --keep       leave belfryd up and say how to attach a VM of your own
   --seconds N  length of each measurement [$seconds]
 B=DIR picks the build tree [build].
@@ -35,12 +36,23 @@ die()
 	exit 1
 }
 
+# In the background, since only then a signal is noticed at once.
+attend()
+{
+	status=0
+	"$@" &
+	child=$!
+	wait $child || status=$?
+	child=''
+	return $status
+}
+
 cleanup()
 {
 	status=$?
 	trap '' INT TERM HUP
-	[ -z "$guest" ] || kill "$guest" 2>/dev/null || true
-	[ -z "$guest" ] || wait "$guest" 2>/dev/null || true
+	[ -z "$child" ] || kill "$child" 2>/dev/null || true
+	[ -z "$child" ] || wait "$child" 2>/dev/null || true
 	if [ -n "$daemon" ]; then
 		kill "$daemon" 2>/dev/null || true
 		wait "$daemon" || say "belfryd ended with status $?"
@@ -78,7 +90,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 # Plain numbers, for taskset and -m alike; affinity may leave gaps.
-core=$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')
+cores=$(python3 -c 'import os; print(*sorted(os.sched_getaffinity(0)))')
+core=${cores%% *}
 ctl="$B/bin/belfryctl -s $run/rpc.sock"
 
 say "starting belfryd on core $core with a file of 1 GiB"
@@ -97,17 +110,25 @@ until $ctl version >/dev/null 2>&1; do
 	fi
 	sleep 0.1
 done
+
+if [ "$cores" = "$core" ]; then
+	say "belfry-perf skipped: it wants a core besides belfryd's"
+else
+	say "belfry-perf on core ${cores##* }, with a null device"
+	mkdir -m 700 "$run/null"
+	$ctl bdev create null null0 1G --block-size 4096 >/dev/null
+	$ctl export null0 "$run/null" >/dev/null
+	attend python3 "$here/quickstart-perf.py" "$B/bin/belfry-perf" \
+		"$run/null/cntrl" "${cores##* }" || die "belfry-perf failed"
+	$ctl unexport "$run/null" >/dev/null
+	$ctl bdev delete null0 >/dev/null
+fi
+
 $ctl bdev create aio disk0 "$run/disk.img" --block-size 512
 $ctl export disk0 "$run/vm"
 
 say "booting a guest on $run/vm/cntrl"
-# In the background, since only then a signal is noticed at once.
-python3 "$here/quickstart.py" "$run" "$seconds" &
-guest=$!
-status=0
-wait $guest || status=$?
-guest=''
-if [ $status != 0 ]; then
+if ! attend python3 "$here/quickstart.py" "$run" "$seconds"; then
 	tail -n 5 "$run/belfryd.log" >&2
 	die "the guest's run failed"
 fi
