@@ -151,6 +151,8 @@ sq_shadow(struct nvme_sq *sq)
 {
 	struct nvme_group *g = sq->group;
 
+	if (sq->cold) /* it is looked at where the tail was read */
+		sq_heat(sq);
 	if (!g->shadow) {
 		if (sq->shadow_db && sq->tail_db == sq->shadow_db)
 			guest_store32(sq->reg_db, sq->tail);

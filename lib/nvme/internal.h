@@ -152,6 +152,7 @@ struct nvme_sq {
 	uint32_t bad_tail; /* the invalid doorbell value that was reported; ~0: none */
 	uint32_t shadow_first; /* admin: the shadow entry when it was configured */
 	bool cold;
+	uint32_t cold_at; /* its place in core->colds */
 	struct nvme_ring ring;
 	struct group_call *
 		delete_call; /* Delete I/O SQ that waits for the queue to drain */
@@ -199,6 +200,8 @@ struct nvme_core {
 	uint64_t round;
 	uint32_t nhot;
 	uint32_t ncold;
+	struct nvme_cold *colds; /* cold.c */
+	uint32_t cold_cap, cold_next;
 	struct nvme_group *light; /* the last with little to do, and when */
 	uint64_t light_round;
 	struct nvme_sq *denied; /* first that was not fetched for its budget */
@@ -418,8 +421,13 @@ void cq_drop_held(struct nvme_cq *cq);
 bool cq_check_head(
 	struct nvme_cq *
 		cq); /* take the doorbell's value; false: it is invalid (reported) */
-void sq_cool(struct nvme_sq *sq);
-void sq_heat(struct nvme_sq *sq);
+/* cold.c: which queues a round looks at. A queue is made after cold_reserve(): -ENOMEM. */
+int cold_reserve(struct nvme_core *core);
+void sq_cool(struct nvme_sq *sq);   /* now and then */
+void sq_heat(struct nvme_sq *sq);   /* always */
+void sq_unlist(struct nvme_sq *sq); /* no more */
+int cold_poll(struct nvme_core *core);
+int sq_poll(struct nvme_core *core, struct nvme_sq *sq); /* poll.c */
 bool cq_unread(struct nvme_cq *cq);  /* entries that the host has not taken */
 bool sq_pending(struct nvme_sq *sq); /* is there something to fetch? */
 

@@ -12,7 +12,6 @@
 #define COLD_ROUNDS \
 	4096u	      /* without work: then a queue is looked at now and then */
 #define HOT_ENOUGH 8u /* so few queues are always looked at */
-#define COLD_PER_ROUND 8u /* queues without work that one round looks at */
 #define SLEEP_MAPPED \
 	1000000u /* ns: a store to a mapped doorbell wakes nobody */
 
@@ -24,7 +23,7 @@ core_of(const struct reactor *r)
 	return cores[reactor_index(r)];
 }
 
-static int
+int
 sq_poll(struct nvme_core *core, struct nvme_sq *sq)
 {
 	int n;
@@ -46,30 +45,6 @@ sq_poll(struct nvme_core *core, struct nvme_sq *sq)
 		group_bad_doorbell(sq->group);
 	}
 	return 0;
-}
-
-/* A few of those that had no work for long; all of them after a sleep. */
-static int
-cold_poll(struct nvme_core *core)
-{
-	uint32_t look = core->scan_all ? core->ncold : COLD_PER_ROUND;
-	int sum = 0;
-
-	core->scan_all = false;
-	for (look = MIN(look, core->ncold); look; look--) {
-		struct nvme_sq *sq =
-			list_first(&core->cold, struct nvme_sq, node);
-		int n = sq_poll(core, sq);
-
-		if (n) {
-			sq_heat(sq);
-			sum += n;
-		} else {
-			list_remove(&sq->node);
-			list_push_back(&core->cold, &sq->node);
-		}
-	}
-	return sum;
 }
 
 void
@@ -138,7 +113,7 @@ core_poll(struct reactor_poller *p)
 		n += fetched;
 		if (unlikely(!fetched && ++sq->idle > COLD_ROUNDS) &&
 		    core->nhot > HOT_ENOUGH)
-			sq_cool(sq);
+			sq_cool(sq); /* see cold.c */
 	}
 	/* Whose client's share of the round was used up is the first next time. */
 	if (unlikely(core->denied != NULL)) {
@@ -278,6 +253,7 @@ nvme_core_fini(struct reactor *r)
 		return;
 	assert(list_empty(&core->groups));
 	reactor_poller_del(r, &core->poller);
+	free(core->colds); /* cold: the core goes */
 	pool_fini(&core->reqs);
 	pool_fini(&core->iovs);
 	reactor_mem_free(core->scratch, CORE_SCRATCH_LEN);

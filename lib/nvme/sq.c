@@ -209,33 +209,6 @@ sq_pending(struct nvme_sq *sq)
 	return sq_room(sq) > 0;
 }
 
-/* To the queues that are looked at only now and then. */
-void
-sq_cool(struct nvme_sq *sq)
-{
-	struct nvme_core *core = sq->group->core;
-
-	list_remove(&sq->node);
-	list_push_back(&core->cold, &sq->node);
-	sq->cold = true;
-	core->ncold++;
-	core->nhot--;
-}
-
-void
-sq_heat(struct nvme_sq *sq)
-{
-	struct nvme_core *core = sq->group->core;
-
-	list_remove(&sq->node);
-	list_push_back(&core->hot, &sq->node);
-	if (sq->cold)
-		core->ncold--;
-	sq->cold = false;
-	sq->idle = 0;
-	core->nhot++;
-}
-
 /* On the group's reactor; that the queue may be was checked. */
 nvme_status_t
 sq_create(struct nvme_group *g, uint16_t sqid, uint16_t cqid, iova_t iova,
@@ -244,6 +217,8 @@ sq_create(struct nvme_group *g, uint16_t sqid, uint16_t cqid, iova_t iova,
 	struct nvme_sq *sq;
 	nvme_status_t st;
 
+	if (cold_reserve(g->core))
+		return NVME_SC_INTERNAL;
 	sq = aligned_alloc(CACHE_LINE, align_up(sizeof(*sq), CACHE_LINE));
 	if (!sq)
 		return NVME_SC_INTERNAL;
@@ -295,12 +270,7 @@ sq_free(struct nvme_sq *sq)
 {
 	struct nvme_group *g = sq->group;
 
-	if (sq->cold) {
-		g->core->ncold--;
-	} else {
-		g->core->nhot--;
-	}
-	list_remove(&sq->node);
+	sq_unlist(sq);
 	g->sqs[sq->sqid] = NULL;
 	g->nsqs--;
 	guest_store32(sq->reg_db, 0);

@@ -263,6 +263,7 @@ test_cold(void **state)
 	struct world *w = *state;
 	struct guest *g = &w->g;
 	struct nvme_core *core = g->ctrl->group.core;
+	struct nvme_sqe del = { .opcode = 0, .cdw10 = 4 };
 
 	for (uint16_t q = 2; q <= 8; q++)
 		assert_int_equal(guest_create_q(g, q, 16, false), 0);
@@ -272,6 +273,18 @@ test_cold(void **state)
 	assert_true(core->ncold > 0);
 	for (uint16_t q = 1; q <= 8; q++)
 		assert_int_equal(guest_cmd(g, q, flush, NULL), 0);
+	guest_step(g, 10000);
+	/* one of them goes; what takes its place is found too */
+	for (uint16_t q = 1; q <= 8; q++)
+		if (!g->ctrl->group.sqs[q]->cold)
+			sq_cool(g->ctrl->group.sqs[q]);
+	assert_true(core->ncold >= 8);
+	assert_int_equal(guest_cmd(g, 0, del, NULL), 0);
+	guest_step(g, 10000);
+	assert_int_equal(core->nhot + core->ncold, 8);
+	for (uint16_t q = 8; q; q--)
+		if (q != 4)
+			assert_int_equal(guest_cmd(g, q, flush, NULL), 0);
 	guest_step(g, 10000);
 	guest_disable(g);
 	assert_int_equal(core->nhot + core->ncold, 0);

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Queues without work for long. The hot ones are looked at in every round; of these a
+ * few, in turn, in an array that holds what the look needs: thousands of idle queues
+ * cost a round a few nanoseconds.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+#define COLD_LEAST 4u /* looked at in a round */
+#define COLD_LAP 512u /* rounds until all have been, when there are many */
+
+struct nvme_cold {
+	volatile uint32_t *tail_db; /* NULL: it is not so simple */
+	struct nvme_sq *sq;
+	uint32_t head; /* the doorbell's value without work */
+};
+
+int
+cold_reserve(struct nvme_core *core)
+{
+	uint32_t n = core->nhot + core->ncold + 1;
+	void *p;
+
+	if (n <= core->cold_cap)
+		return 0;
+	n = MAX(n, core->cold_cap * 2);
+	p = reallocarray(core->colds, n, sizeof(*core->colds));
+	if (!p)
+		return -ENOMEM;
+	core->colds = p;
+	core->cold_cap = n;
+	return 0;
+}
+
+void
+sq_cool(struct nvme_sq *sq)
+{
+	struct nvme_core *core = sq->group->core;
+	bool admin_shadow = !sq->sqid && sq->shadow_db; /* sq_load_tail() */
+
+	list_remove(&sq->node);
+	list_push_back(&core->cold, &sq->node);
+	sq->cold = true;
+	sq->cold_at = core->ncold++;
+	core->colds[sq->cold_at] = (struct nvme_cold){
+		.tail_db = admin_shadow ? NULL : sq->tail_db,
+		.sq = sq,
+		.head = sq->head,
+	};
+	core->nhot--;
+}
+
+/* The last one takes its place. */
+static void
+cold_remove(struct nvme_sq *sq)
+{
+	struct nvme_core *core = sq->group->core;
+	struct nvme_cold *last = &core->colds[--core->ncold];
+
+	core->colds[sq->cold_at] = *last;
+	last->sq->cold_at = sq->cold_at;
+	sq->cold = false;
+}
+
+void
+sq_heat(struct nvme_sq *sq)
+{
+	struct nvme_core *core = sq->group->core;
+
+	if (sq->cold)
+		cold_remove(sq);
+	list_remove(&sq->node);
+	list_push_back(&core->hot, &sq->node);
+	sq->idle = 0;
+	core->nhot++;
+}
+
+void
+sq_unlist(struct nvme_sq *sq)
+{
+	if (sq->cold)
+		cold_remove(sq);
+	else
+		sq->group->core->nhot--;
+	list_remove(&sq->node);
+}
+
+int
+cold_poll(struct nvme_core *core)
+{
+	uint32_t look = MAX(COLD_LEAST, core->ncold / COLD_LAP);
+	int sum = 0;
+
+	if (core->scan_all)
+		look = core->ncold;
+	core->scan_all = false;
+	for (look = MIN(look, core->ncold); look; look--) {
+		struct nvme_cold *c;
+		struct nvme_sq *sq;
+		int n;
+
+		if (core->cold_next >= core->ncold)
+			core->cold_next = 0;
+		c = &core->colds[core->cold_next++];
+		if (likely(c->tail_db && guest_load32(c->tail_db) == c->head))
+			continue;
+		sq = c->sq;
+		n = sq_poll(core, sq);
+		if (n || sq_pending(sq)) {
+			core->cold_next = sq->cold_at; /* another is there */
+			sq_heat(sq);
+		}
+		sum += n;
+	}
+	return sum;
+}
