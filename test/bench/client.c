@@ -4,7 +4,7 @@
  * it measures the target. Not a load generator for users: that is belfry-perf.
  *
  *   client load SOCKET MODE OP QD QUEUES MS [GROUP [irq | shadow | RATE]]
- *       prints IOPS and interrupts per I/O. GROUP: commands a doorbell; RATE: I/Os a second at most;
+ *       prints IOPS and interrupts per I/O. GROUP: commands a doorbell; RATE: I/Os a second at most, as many on each queue;
  *       irq: sleeps until the interrupt; shadow: likewise, and shadow doorbells
  *   client fair SOCKET SOCKET MS       one at QD1 alone, then beside 8 queues of 128: IOPS alone, beside, the other's
  *   client wake SOCKET COUNT plain|shadow   first I/O after 20 ms of rest: median and maximum, microseconds
@@ -204,32 +204,43 @@ wait_irq(int fd)
 	return n;
 }
 
+/* One look at each queue that is not ahead of its @share of I/Os. */
+static unsigned
+look_all(struct conn *c, unsigned group, uint64_t share)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->n; i++)
+		if (c->queues[i].done <= share)
+			n += look(&c->queues[i], 32, group);
+	return n;
+}
+
 static void
 drive(struct conn *c, unsigned qd, unsigned ms, unsigned group, int irq,
       unsigned rate)
 {
-	uint64_t begin, now, irqs = 0, turn = 0, base = 0;
+	uint64_t begin, now, irqs = 0, turn = 0, base = 0, share = UINT64_MAX;
 	struct timespec nap = { 0, 50000 };
 	uint64_t span = ms * 1000000ull, warm = MIN(span / 10, 50000000);
+	uint64_t first;
 
 	for (unsigned i = 0; i < c->n; i++)
 		start(&c->queues[i], qd);
-	begin = now = util_now_ns();
+	first = begin = now = util_now_ns();
 	do {
-		unsigned n = 0;
+		unsigned n;
 
-		for (unsigned i = 0; i < c->n; i++)
-			n += look(&c->queues[i], 32, group);
+		if (rate)
+			share = (now - first) * rate / c->n / 1000000000;
+		n = look_all(c, group, share);
 		if (irq >= 0 && !n)
 			irqs += wait_irq(irq);
+		if (rate && !n)
+			nanosleep(&nap, NULL);
 		if (irq < 0 && !rate && ++turn % 64)
 			continue;
 		now = util_now_ns();
-		while (rate &&
-		       all_done(c) - base > (now - begin) * rate / 1000000000) {
-			nanosleep(&nap, NULL);
-			now = util_now_ns();
-		}
 		if (warm && now - begin > warm) { /* now it counts */
 			base = all_done(c);
 			warm = irqs = 0;
