@@ -15,6 +15,7 @@
 void
 group_work(struct nvme_group *g)
 {
+	assert(!g->closed);
 	if (list_empty(&g->work))
 		list_push_back(&g->core->work, &g->work);
 }
@@ -121,16 +122,22 @@ group_init(struct nvme_group *g, struct nvme_ctrl *ctrl,
 	return g->core ? 0 : -EINVAL;
 }
 
+/* Requests of the admin queue, which is at home. */
+static int64_t
+admin_pledge(const struct nvme_group *g)
+{
+	return g->far ? 0 : ADMIN_INFLIGHT;
+}
+
 int
 group_open(struct nvme_group *g)
 {
 	struct nvme_core *core = g->core;
 
-	if (pool_pledge(&core->reqs, core->reactor, ADMIN_INFLIGHT))
+	if (pool_pledge(&core->reqs, core->reactor, admin_pledge(g)))
 		return -ENOMEM;
 	if (pool_pledge(&core->iovs, core->reactor, 1)) {
-		pool_pledge(&core->reqs, core->reactor,
-			    -(int64_t)ADMIN_INFLIGHT);
+		pool_pledge(&core->reqs, core->reactor, -admin_pledge(g));
 		return -ENOMEM;
 	}
 	g->open = true;
@@ -143,10 +150,10 @@ group_close(struct nvme_group *g)
 	struct nvme_core *core = g->core;
 
 	if (g->open) {
-		pool_pledge(&core->reqs, core->reactor,
-			    -(int64_t)ADMIN_INFLIGHT);
+		pool_pledge(&core->reqs, core->reactor, -admin_pledge(g));
 		pool_pledge(&core->iovs, core->reactor, -1);
 	}
+	g->closed = true;
 	reactor_timer_stop(&g->timer);
 	list_remove(&g->work);
 }

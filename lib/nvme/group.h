@@ -29,6 +29,7 @@ struct nvme_group {
 	uint32_t busy;	  /* queues that had work in this round */
 	bool write_cache; /* Feature 06h */
 	bool open;	  /* requests are promised */
+	bool closed;	  /* it has ended: home may free it at any moment */
 	uint8_t hushed;	  /* HUSH_* */
 	/* second line; first what each fetch touches */
 	struct nvme_ctrl *ctrl;
@@ -148,6 +149,7 @@ tour_of(struct group_call *c)
 void far_tell(struct nvme_group *g);	   /* the news, when there are any */
 bool far_told(const struct nvme_group *g); /* no news is under way */
 struct group_news *far_news(struct nvme_group *g);
+void far_forget_news(struct nvme_group *g);
 void far_close(struct nvme_group *g); /* at home: it has ended there */
 void
 far_bell(struct nvme_group *g); /* a doorbell rang that no poller sees asleep */

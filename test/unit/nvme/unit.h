@@ -44,6 +44,7 @@ int ns_tests(void);
 int map_tests(void);
 int spread_tests(void); /* these make their own reactors */
 int spread_tell_tests(void);
+int spread_late_tests(void);
 int spread_threads_tests(void);
 
 #endif
