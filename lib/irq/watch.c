@@ -21,8 +21,9 @@
 #include "internal.h"
 
 #define TICK_NS 1000000
-#define QUIET_TICKS 20	   /* then the watchdog parks */
-#define PARKED_NS 20000000 /* covers a raise that the parking just missed */
+#define QUIET_TICKS 20 /* then the watchdog parks */
+#define PARKED_NS \
+	20000000 /* without membarrier; with it, until somebody raises */
 #define WATCH_SIGNAL (SIGRTMIN + 5)
 
 struct member {
@@ -111,6 +112,13 @@ watch_wake(void)
 			NULL, NULL, 0);
 }
 
+/* Its end stores first and looks whether it is parked then; we, the other way round. */
+static bool
+watch_ends(void)
+{
+	return __atomic_load_n(&watchdog_stop, __ATOMIC_SEQ_CST);
+}
+
 /* Gives whether anybody raised since the last look. */
 static bool
 watch_look(void)
@@ -132,15 +140,26 @@ watch_look(void)
 	return active;
 }
 
+/* Behind this, what other threads did before is seen here, and what we did by them. */
+static bool
+watch_barrier(void)
+{
+	return membarrier_ok &&
+	       !syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+}
+
+/* Who raises after the barrier sees us parked, who did before is seen by the look. */
 static void
 watch_park(void)
 {
 	struct timespec ts = { .tv_nsec = PARKED_NS };
+	bool exact;
 
 	__atomic_store_n(&watch_parked, 1, __ATOMIC_SEQ_CST);
-	if (!watch_look()) /* a raise since the last look did not see us parked */
-		syscall(SYS_futex, &watch_parked, FUTEX_WAIT_PRIVATE, 1, &ts,
-			NULL, 0);
+	exact = watch_barrier();
+	if (!watch_look() && !watch_ends())
+		syscall(SYS_futex, &watch_parked, FUTEX_WAIT_PRIVATE, 1,
+			exact ? NULL : &ts, NULL, 0);
 	__atomic_store_n(&watch_parked, 0, __ATOMIC_SEQ_CST);
 }
 
@@ -150,7 +169,7 @@ watch_run(void *arg)
 	unsigned quiet = 0;
 
 	(void)arg;
-	while (!__atomic_load_n(&watchdog_stop, __ATOMIC_RELAXED)) {
+	while (!watch_ends()) {
 		if (watch_look())
 			quiet = 0;
 		else if (quiet < QUIET_TICKS)
@@ -189,7 +208,7 @@ irq_watchdog_fini(void)
 {
 	if (!watchdog_runs)
 		return;
-	__atomic_store_n(&watchdog_stop, true, __ATOMIC_RELAXED);
+	__atomic_store_n(&watchdog_stop, true, __ATOMIC_SEQ_CST);
 	watch_wake();
 	pthread_join(watchdog, NULL);
 	watchdog_runs = false;
@@ -224,8 +243,7 @@ watch_quiesce(void)
 
 	pthread_once(&once, watch_setup);
 	/* From here on, who does not show as inside sees the new fd. */
-	if (!membarrier_ok ||
-	    syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))
+	if (!watch_barrier())
 		nap(10 * TICK_NS);
 	do {
 		more = false;

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* An eventfd that blocks holds up nobody, and no fd is closed while it is used. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -179,6 +182,57 @@ quiesce_waits(void **state)
 	assert_int_equal(watch_self.seq & 1, 0);
 }
 
+/* How often the watchdog has slept so far. */
+static unsigned long
+naps(void)
+{
+	char path[300], line[100], name[32];
+	DIR *d = opendir("/proc/self/task");
+	unsigned long n = 0;
+	struct dirent *e;
+
+	assert_non_null(d);
+	while ((e = readdir(d))) {
+		bool found = false;
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/status",
+			 e->d_name);
+		f = fopen(path, "re");
+		while (f && fgets(line, sizeof(line), f)) {
+			if (sscanf(line, "Name: %31s", name) == 1)
+				found = !strcmp(name, "irq_watchdog");
+			if (found)
+				sscanf(line, "voluntary_ctxt_switches: %lu",
+				       &n);
+		}
+		if (f)
+			fclose(f);
+	}
+	closedir(d);
+	return n;
+}
+
+/* Where nobody raises it costs nothing; who does finds it awake again. */
+static void
+parks_for_good(void **state)
+{
+	int fd = eventfd(0, EFD_NONBLOCK);
+	struct irq_set *set = set_bound(fd);
+	unsigned long before;
+
+	for (unsigned i = 0; i < 3; i++) {
+		irq_raise(set, 0);
+		usleep(100000);
+		before = naps();
+		assert_true(before > 0);
+		usleep(200000);
+		assert_in_range(naps() - before, 0, 1);
+	}
+	irq_set_destroy(set);
+	close(fd);
+}
+
 int
 watch_tests(void)
 {
@@ -188,6 +242,7 @@ watch_tests(void)
 		cmocka_unit_test(rebinding),
 		cmocka_unit_test(none_lost),
 		cmocka_unit_test(quiesce_waits),
+		cmocka_unit_test(parks_for_good),
 	};
 
 	return cmocka_run_group_tests_name("watch", tests, NULL, NULL);
