@@ -66,16 +66,20 @@ const uint64_t *reactor_clock(const struct reactor *r);
  * Pollers: called in every round, in the order of their phase, then of their adding.
  * @poll gives the amount of work it did (0: idle). @sleep (may be NULL: forever) is asked before
  * the reactor sleeps: arm your wake-ups, then give the longest sleep in ns; 0 forbids it (arm nothing then).
+ * @look (may be NULL) is asked when the sleep has passed and brought nothing: how long the next one may be, 0: there is work.
+ * Without it a poller that gave a limit is polled after each. It only looks: what is armed stays so.
  * @wake (may be NULL) follows each @sleep that did not give 0, whether the reactor slept or another forbade it.
  * A poller may remove itself or any other while it runs.
  */
 struct reactor_poller {
 	int (*poll)(struct reactor_poller *p);
 	uint64_t (*sleep)(struct reactor_poller *p);
+	uint64_t (*look)(struct reactor_poller *p);
 	void (*wake)(struct reactor_poller *p);
 	const char *name; /* borrowed; shown by thread_get_stats */
 	unsigned phase;	  /* lower ones first in a round; 0 is fine for most */
-	bool armed; /* the reactor's: sleep() gave its word, wake() is due */
+	bool armed;   /* the reactor's: sleep() gave its word, wake() is due */
+	bool limited; /* likewise: it was not REACTOR_SLEEP_FOREVER */
 	struct list node;
 	uint64_t busy_count; /* rounds that did work */
 };
@@ -83,7 +87,10 @@ struct reactor_poller {
 void reactor_poller_add(struct reactor *r, struct reactor_poller *p);
 void reactor_poller_del(struct reactor *r, struct reactor_poller *p);
 
-/* Timers: one shot; @fire may start it again. Stop of a stopped timer is harmless. */
+/*
+ * Timers: one shot; @fire may start it again. Stop of a stopped timer is harmless. One that fires is no work to spin
+ * for: what it sets off is for a poller to say.
+ */
 struct reactor_timer {
 	void (*fire)(struct reactor_timer *t);
 	uint64_t deadline; /* reactor_now() */

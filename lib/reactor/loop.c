@@ -93,8 +93,9 @@ pollers_run(struct reactor *r)
 	return work;
 }
 
+/* Gives the work; @fired: the timers, which are none to stay awake for. */
 static unsigned
-round_run(struct reactor *r, bool busy, bool look)
+round_run(struct reactor *r, bool busy, bool look, unsigned *fired)
 {
 	unsigned work;
 
@@ -105,8 +106,7 @@ round_run(struct reactor *r, bool busy, bool look)
 		r->next_look = r->now + LOOK_NS;
 		work += events_serve(r);
 	}
-	if (r->next_timer <= r->now)
-		work += timers_run(r);
+	*fired = r->next_timer <= r->now ? timers_run(r) : 0;
 	return work + pollers_run(r);
 }
 
@@ -114,11 +114,9 @@ round_run(struct reactor *r, bool busy, bool look)
 static uint64_t
 arm_pollers(struct reactor *r)
 {
-	uint64_t ns = r->next_timer - r->now, limit;
+	uint64_t ns = REACTOR_SLEEP_FOREVER, limit;
 	struct reactor_poller *p;
 
-	if (r->next_timer == UINT64_MAX)
-		ns = REACTOR_SLEEP_FOREVER;
 	for_pollers(r, p)
 	{
 		if (!p->sleep)
@@ -127,11 +125,30 @@ arm_pollers(struct reactor *r)
 		limit = p->sleep(p);
 		if (!limit)
 			return 0;
-		if (r->current)
+		if (r->current) {
 			p->armed = true;
+			p->limited = limit != REACTOR_SLEEP_FOREVER;
+		}
 		ns = MIN(ns, limit);
 	}
-	return ns < MIN_SLEEP_NS ? 0 : ns;
+	return ns;
+}
+
+/* The sleep has passed. How long may the next one be? 0: a poller has work. */
+static uint64_t
+look_pollers(struct reactor *r)
+{
+	uint64_t ns = REACTOR_SLEEP_FOREVER, limit;
+	struct reactor_poller *p;
+
+	for_pollers(r, p)
+	{
+		if (!p->armed || !p->limited)
+			continue;
+		limit = p->look ? p->look(p) : 0;
+		ns = MIN(ns, limit);
+	}
+	return ns;
 }
 
 static void
@@ -149,6 +166,32 @@ disarm_pollers(struct reactor *r)
 	}
 }
 
+/* From now until the next timer, at most @limit. 0: not worth it. */
+static uint64_t
+sleep_len(const struct reactor *r, uint64_t limit)
+{
+	uint64_t ns = limit;
+
+	if (r->next_timer != UINT64_MAX)
+		ns = r->next_timer > r->now ? MIN(ns, r->next_timer - r->now)
+					    : 0;
+	return ns < MIN_SLEEP_NS ? 0 : ns;
+}
+
+/* And on, as long as it brings nothing: a look costs little, a round more. */
+static void
+sleep_on(struct reactor *r, uint64_t ns)
+{
+	while (ns && mailbox_empty(r) && !reactors_stopping()) {
+		count(&r->stats.sleeps, 1);
+		events_wait(r, ns);
+		set_clock(r, false);
+		if (r->ev_len || r->next_timer <= r->now)
+			return;
+		ns = sleep_len(r, look_pollers(r));
+	}
+}
+
 /* Sleep if all agree. Gives the work that ended it; the clock is right after. */
 static unsigned
 sleep_once(struct reactor *r)
@@ -158,7 +201,7 @@ sleep_once(struct reactor *r)
 
 	if (r->next_timer <= r->now)
 		return 0;
-	ns = arm_pollers(r);
+	ns = sleep_len(r, arm_pollers(r));
 	r->current = NULL;
 	r->cursor = NULL;
 	if (!ns) {
@@ -171,12 +214,8 @@ sleep_once(struct reactor *r)
 	 * did not, but then we see its message: reactor_send() has the other half.
 	 */
 	__atomic_store_n(&r->sleeping, 1, __ATOMIC_SEQ_CST);
-	if (mailbox_empty(r) && !reactors_stopping()) {
-		count(&r->stats.sleeps, 1);
-		events_wait(r, ns);
-	}
+	sleep_on(r, ns);
 	__atomic_store_n(&r->sleeping, 0, __ATOMIC_SEQ_CST);
-	set_clock(r, false);
 	r->next_look = r->now + LOOK_NS; /* the sleep was one */
 	disarm_pollers(r);
 	if (r->ev_len)
@@ -187,13 +226,13 @@ sleep_once(struct reactor *r)
 void
 reactor_loop(struct reactor *r)
 {
-	unsigned work = 0;
+	unsigned work = 0, fired = 0;
 
 	reactor_current = r;
 	r->in_round = true;
 	r->now = r->last_work = util_now_ns();
 	while (!reactors_stopping()) {
-		work = round_run(r, work > 0, false);
+		work = round_run(r, work + fired > 0, false, &fired);
 		if (work)
 			r->last_work = r->now;
 		else if (r->adaptive && r->now - r->last_work >= r->spin_ns &&
@@ -211,13 +250,13 @@ int
 reactor_step(struct reactor *r)
 {
 	struct reactor *before = reactor_current;
-	unsigned work;
+	unsigned work, fired;
 
 	reactor_current = r;
 	r->in_round = true;
 	if (!r->now)
 		r->now = util_now_ns();
-	work = round_run(r, false, true);
+	work = round_run(r, false, true, &fired) + fired;
 	r->in_round = false;
 	reactor_current = before;
 	return (int)MIN(work, (unsigned)INT32_MAX);

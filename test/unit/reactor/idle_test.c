@@ -228,6 +228,67 @@ sleeps_as_long_as_it_may(void **state)
 	assert_true(polls >= st.sleeps);
 }
 
+static unsigned looks, looks_left;
+
+static uint64_t
+on_look(struct reactor_poller *p)
+{
+	looks++;
+	return looks_left && --looks_left == 0 ? 0 : 2000000;
+}
+
+/* A poller that can look is not polled for its limit's sake, nor disarmed, until it sees something. */
+static void
+sleeps_on_after_a_look(void **state)
+{
+	struct reactor_timer t = { .fire = stop_timer };
+	struct reactor_stats st;
+
+	poller.look = on_look;
+	looks = 0;
+	looks_left = 5;
+	answer = 2000000;
+	assert_int_equal(reactor_timer_start(reactor_get(0), &t, 100000000), 0);
+	st = run();
+	poller.look = NULL;
+	/* up to the fifth look, and to the timer */
+	assert_in_range(sleeps, 2, 4);
+	assert_in_range(looks, 6, 50);
+	assert_in_range(st.sleeps, looks, looks + 2);
+}
+
+static unsigned ticks, first;
+
+static void
+tick(struct reactor_timer *t)
+{
+	if (++ticks == 1)
+		first = polls;
+	if (ticks == 20)
+		reactors_stop(0);
+	else
+		reactor_timer_start(reactor_get(0), t, 5000000);
+}
+
+/* A timer is no work to spin for. */
+static void
+timers_do_not_keep_awake(void **state)
+{
+	struct reactor_timer t = { .fire = tick };
+	uint64_t start = util_now_ns();
+	struct reactor_stats st;
+
+	reactors_fini();
+	unit_init(1, REACTOR_IDLE_ADAPTIVE, 4000);
+	reactor_poller_add(reactor_get(0), &poller);
+	ticks = 0;
+	assert_int_equal(reactor_timer_start(reactor_get(0), &t, 5000000), 0);
+	st = run();
+	assert_in_range(util_now_ns() - start, 95000000, 5000000000);
+	assert_in_range(st.sleeps, 18, 100);
+	assert_in_range(polls - first, 1, 200); /* not spun 20 times */
+}
+
 static void
 stays_awake_when_forbidden(void **state)
 {
@@ -367,6 +428,8 @@ idle_tests(void)
 		IDLE_TEST(wakes_by_a_descriptor),
 		IDLE_TEST(wakes_by_a_worker),
 		IDLE_TEST(sleeps_as_long_as_it_may),
+		IDLE_TEST(sleeps_on_after_a_look),
+		IDLE_TEST(timers_do_not_keep_awake),
 		IDLE_TEST(stays_awake_when_forbidden),
 		IDLE_TEST(stays_awake_with_work),
 		IDLE_TEST(removes_itself_in_sleep),
