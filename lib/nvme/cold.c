@@ -117,3 +117,30 @@ cold_poll(struct nvme_core *core)
 	}
 	return sum;
 }
+
+bool
+cold_all(struct nvme_core *core)
+{
+	struct nvme_sq *sq, *tmp;
+
+	list_for_each_safe(sq, tmp, &core->hot, node) {
+		if (sq_pending(sq))
+			return false;
+		sq_cool(sq);
+	}
+	return true;
+}
+
+bool
+cold_look(struct nvme_core *core)
+{
+	for (uint32_t i = 0; i < core->ncold; i++) {
+		struct nvme_cold *c = &core->colds[i];
+
+		if (likely(c->tail_db && guest_load32(c->tail_db) == c->head))
+			continue;
+		if (sq_pending(c->sq))
+			return true;
+	}
+	return false;
+}

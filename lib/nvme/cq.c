@@ -32,6 +32,7 @@ cq_check_head(struct nvme_cq *cq)
 	    guest_load32(&g->shadow[1]) != cq->shadow_first) {
 		cq->shadow_db = &g->shadow[1];
 		cq->event_idx = &g->event[1];
+		g->rearm = true;
 	}
 	head = guest_load_acquire32(cq->shadow_db ? cq->shadow_db
 						  : cq->head_db);
@@ -44,6 +45,7 @@ cq_check_head(struct nvme_cq *cq)
 					 : head + cq->depth - cq->head;
 		if (taken <= used) {
 			cq->head = head;
+			g->rearm = true; /* its event index */
 			cq->bad_head = UINT32_MAX;
 			return true;
 		}

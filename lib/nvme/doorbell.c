@@ -184,6 +184,7 @@ cq_shadow(struct nvme_cq *cq)
 	}
 	cq->shadow_db = &g->shadow[2 * cq->cqid + 1];
 	cq->event_idx = &g->event[2 * cq->cqid + 1];
+	g->rearm = true;
 }
 
 static void
@@ -200,33 +201,47 @@ dbbuf_switch(struct nvme_group *g)
 uint32_t
 sq_load_tail(struct nvme_sq *sq)
 {
+	uint32_t tail;
+
 	if (sq->tail_db == sq->reg_db &&
 	    guest_load32(sq->shadow_db) != sq->shadow_first)
 		sq->tail_db = sq->shadow_db;
-	return guest_load_acquire32(sq->tail_db);
+	tail = guest_load_acquire32(sq->tail_db);
+	if (tail != sq->tail)
+		sq->group->rearm = true;
+	return tail;
 }
 
-/* While we poll no doorbell is wanted: an index just behind is never passed. */
+/*
+ * While we poll no doorbell is wanted: an index just behind is never passed. A queue that stays idle
+ * keeps the one that a sleep left; that costs one message when it has work again.
+ */
 void
 dbbuf_progress(struct nvme_sq *sq)
 {
+	struct nvme_cq *cq = sq->cq;
+
+	sq->group->rearm = true;
 	guest_store32(sq->event_idx, sq->tail - 1);
+	if (cq->event_idx)
+		guest_store32(cq->event_idx, cq->head - 1);
 }
 
 /* Asleep, we want to be woken: ask for a doorbell at the next entry. */
 void
-dbbuf_arm(struct nvme_group *g, bool sleeping)
+dbbuf_arm(struct nvme_group *g)
 {
-	if (!g->shadow)
+	if (!g->shadow || !g->rearm)
 		return;
+	g->rearm = false;
 	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
 		struct nvme_sq *sq = g->sqs[i];
 		struct nvme_cq *cq = g->cqs[i];
 
 		if (sq)
-			guest_store32(sq->event_idx, sq->tail - !sleeping);
+			guest_store32(sq->event_idx, sq->tail);
 		if (cq && cq->event_idx)
-			guest_store32(cq->event_idx, cq->head - !sleeping);
+			guest_store32(cq->event_idx, cq->head);
 	}
 }
 

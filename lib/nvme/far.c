@@ -149,17 +149,6 @@ far_told(const struct nvme_group *g)
 	return !g->far->busy;
 }
 
-/* At rest: of what waits to be told, only what is true of the controller that is enabled next. */
-void
-far_forget_news(struct nvme_group *g)
-{
-	struct group_news *n = &g->far->news;
-
-	n->bad_doorbell = false;
-	if (!n->for_good)
-		n->failed = NULL;
-}
-
 static void
 news_back(struct reactor_msg *m)
 {

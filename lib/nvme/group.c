@@ -11,24 +11,26 @@
 #define QUOTA_MAX 2048u	  /* commands in flight on a group's I/O queues */
 #define LONG_IOV_MAX 256u /* of them with a long iov array */
 #define TICK_NS 1000000000u
+#define TICK_SLACK (1u << 26) /* 67 ms: slow ticks of many wake us together */
 
 void
 group_work(struct nvme_group *g)
 {
-	assert(!g->closed);
 	if (list_empty(&g->work))
 		list_push_back(&g->core->work, &g->work);
 }
 
-/* Have the timer fire within @within_ns. */
+/* Have the timer fire within @within_ns; a second may be a little longer. */
 void
 group_tick(struct nvme_group *g, uint64_t within_ns)
 {
-	uint64_t at = reactor_now() + within_ns;
+	uint64_t now = reactor_now(), at = now + within_ns;
 
+	if (within_ns >= TICK_NS)
+		at = align_up(at, TICK_SLACK);
 	if (g->timer.slot && g->timer.deadline <= at)
 		return;
-	reactor_timer_start(g->core->reactor, &g->timer, within_ns);
+	reactor_timer_start(g->core->reactor, &g->timer, at - now);
 }
 
 /*
@@ -122,22 +124,16 @@ group_init(struct nvme_group *g, struct nvme_ctrl *ctrl,
 	return g->core ? 0 : -EINVAL;
 }
 
-/* Requests of the admin queue, which is at home. */
-static int64_t
-admin_pledge(const struct nvme_group *g)
-{
-	return g->far ? 0 : ADMIN_INFLIGHT;
-}
-
 int
 group_open(struct nvme_group *g)
 {
 	struct nvme_core *core = g->core;
 
-	if (pool_pledge(&core->reqs, core->reactor, admin_pledge(g)))
+	if (pool_pledge(&core->reqs, core->reactor, ADMIN_INFLIGHT))
 		return -ENOMEM;
 	if (pool_pledge(&core->iovs, core->reactor, 1)) {
-		pool_pledge(&core->reqs, core->reactor, -admin_pledge(g));
+		pool_pledge(&core->reqs, core->reactor,
+			    -(int64_t)ADMIN_INFLIGHT);
 		return -ENOMEM;
 	}
 	g->open = true;
@@ -150,10 +146,10 @@ group_close(struct nvme_group *g)
 	struct nvme_core *core = g->core;
 
 	if (g->open) {
-		pool_pledge(&core->reqs, core->reactor, -admin_pledge(g));
+		pool_pledge(&core->reqs, core->reactor,
+			    -(int64_t)ADMIN_INFLIGHT);
 		pool_pledge(&core->iovs, core->reactor, -1);
 	}
-	g->closed = true;
 	reactor_timer_stop(&g->timer);
 	list_remove(&g->work);
 }

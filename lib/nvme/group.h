@@ -29,7 +29,6 @@ struct nvme_group {
 	uint32_t busy;	  /* queues that had work in this round */
 	bool write_cache; /* Feature 06h */
 	bool open;	  /* requests are promised */
-	bool closed;	  /* it has ended: home may free it at any moment */
 	uint8_t hushed;	  /* HUSH_* */
 	/* second line; first what each fetch touches */
 	struct nvme_ctrl *ctrl;
@@ -69,6 +68,7 @@ struct nvme_group {
 	iova_t shadow_iova, event_iova;
 	volatile uint32_t *shadow, *event; /* host; NULL: none or unmapped */
 	bool shadow_on;
+	bool rearm; /* event indexes are not where a sleep wants them */
 	struct nvme_sq *sqs[NVME_MAX_IO_QUEUES + 1]; /* those that live here */
 	struct nvme_cq *cqs[NVME_MAX_IO_QUEUES + 1];
 	uint64_t iv_round[NVME_MAX_IO_QUEUES +
@@ -149,7 +149,6 @@ tour_of(struct group_call *c)
 void far_tell(struct nvme_group *g);	   /* the news, when there are any */
 bool far_told(const struct nvme_group *g); /* no news is under way */
 struct group_news *far_news(struct nvme_group *g);
-void far_forget_news(struct nvme_group *g);
 void far_close(struct nvme_group *g); /* at home: it has ended there */
 void
 far_bell(struct nvme_group *g); /* a doorbell rang that no poller sees asleep */

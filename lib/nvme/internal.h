@@ -206,6 +206,7 @@ struct nvme_core {
 	uint64_t light_round;
 	struct nvme_sq *denied; /* first that was not fetched for its budget */
 	bool scan_all;		/* just woken: look at every queue */
+	uint64_t wake_at;	/* asleep: when what is no doorbell is due */
 	struct nvme_pool reqs, iovs;
 	void *scratch; /* bit bucket */
 	struct nvme_core_stats stats;
@@ -328,11 +329,9 @@ nvme_status_t nvme_status_of(int err, uint8_t bdev_op);
 void req_complete(struct nvme_req *req, nvme_status_t status);
 void req_free_slow(struct nvme_req *req); /* REQ_SLOW was set */
 void req_slow(struct nvme_req *req);	  /* before a field behind io is used */
-void
-req_drop(struct nvme_req *req); /* end without a completion entry (drain) */
-void *
-req_buf(struct nvme_req *req,
-	uint32_t len); /* zeroed scratch, freed with the request; NULL: no memory */
+void req_drop(struct nvme_req *req);	  /* no completion entry (drain) */
+/* Zeroed scratch, freed with the request; NULL: no memory. */
+void *req_buf(struct nvme_req *req, uint32_t len);
 /* The same within the controller's budget for I/O commands: NVME_PENDING: waits, the request is run again. */
 nvme_status_t req_io_buf(struct nvme_req *req, uint32_t len);
 /*
@@ -418,30 +417,30 @@ void sq_free(struct nvme_sq *sq); /* drained */
 void cq_free(struct nvme_cq *cq);
 void cq_release_held(struct nvme_cq *cq); /* the ring's memory is back */
 void cq_drop_held(struct nvme_cq *cq);
-bool cq_check_head(
-	struct nvme_cq *
-		cq); /* take the doorbell's value; false: it is invalid (reported) */
+/* Take the doorbell's value; false: it is invalid (reported). */
+bool cq_check_head(struct nvme_cq *cq);
 /* cold.c: which queues a round looks at. A queue is made after cold_reserve(): -ENOMEM. */
 int cold_reserve(struct nvme_core *core);
 void sq_cool(struct nvme_sq *sq);   /* now and then */
 void sq_heat(struct nvme_sq *sq);   /* always */
 void sq_unlist(struct nvme_sq *sq); /* no more */
 int cold_poll(struct nvme_core *core);
+/* Before and in a sleep: all without work are cold; has one of them work by now? */
+bool cold_all(struct nvme_core *core);
+bool cold_look(struct nvme_core *core);
 int sq_poll(struct nvme_core *core, struct nvme_sq *sq); /* poll.c */
 bool cq_unread(struct nvme_cq *cq);  /* entries that the host has not taken */
-bool sq_pending(struct nvme_sq *sq); /* is there something to fetch? */
+bool sq_pending(struct nvme_sq *sq); /* is there something to do? */
 
 /* ctrl.c */
 void ctrl_fail(struct nvme_ctrl *ctrl,
 	       const char *why); /* CSTS.CFS = 1; stops fetching */
 void ctrl_fail_for_good(struct nvme_ctrl *ctrl,
 			const char *why); /* and have the client thrown out */
-void ctrl_keep_alive(
-	struct nvme_ctrl
-		*ctrl); /* restart the Keep Alive Timer from feat.kato_ms */
-void
-ctrl_work(struct nvme_ctrl
-		  *ctrl); /* have ctrl_step() called soon, from the poller */
+/* Restart the Keep Alive Timer from feat.kato_ms. */
+void ctrl_keep_alive(struct nvme_ctrl *ctrl);
+/* Have ctrl_step() called soon, from the poller. */
+void ctrl_work(struct nvme_ctrl *ctrl);
 void ctrl_step(struct nvme_ctrl *ctrl);
 void ctrl_tick(struct nvme_ctrl *ctrl,
 	       uint64_t within_ns); /* the timer fires within that */
@@ -454,8 +453,7 @@ int ctrl_alloc(const struct nvme_ctrl_config *cfg, struct nvme_ctrl **out);
 void ctrl_open(struct nvme_ctrl *ctrl);
 void ctrl_free(struct nvme_ctrl *ctrl);
 void ns_step(struct nvme_group *g);
-void
-link_report(struct nvme_ctrl *ctrl); /* tell the control reactor what changed */
+void link_report(struct nvme_ctrl *ctrl); /* to the control reactor */
 void link_detach(struct nvme_ctrl *ctrl); /* the last step of its life */
 void subsys_nssr(struct nvme_ctrl *ctrl);
 /* teardown.c */
@@ -492,8 +490,12 @@ uint32_t sq_load_tail(
 void doorbell_bad_value(struct nvme_ctrl *ctrl);
 void dbbuf_unmap(struct nvme_group *g, iova_t iova, uint64_t len);
 void dbbuf_map(struct nvme_group *g);
-void dbbuf_arm(struct nvme_group *g, bool sleeping); /* event indexes */
+void dbbuf_arm(struct nvme_group *g); /* event indexes, before a sleep */
 void dbbuf_progress(struct nvme_sq *sq);
+/* sleep.c: the poller's hooks */
+uint64_t core_sleep(struct reactor_poller *p);
+uint64_t core_look(struct reactor_poller *p);
+void core_wake(struct reactor_poller *p);
 /* poll.c */
 struct nvme_core *core_of(const struct reactor *r);
 void cq_owe(struct nvme_cq *cq); /* its vector is due at the end of the round */
@@ -587,12 +589,10 @@ aer_event(struct nvme_ctrl *ctrl, uint8_t type, uint8_t info,
 void aer_log_read(struct nvme_ctrl *ctrl,
 		  uint8_t log); /* Get Log Page with RAE 0 clears the type */
 void aer_deliver(struct nvme_ctrl *ctrl); /* perhaps there is room now */
-void aer_reset(
-	struct nvme_ctrl *
-		ctrl); /* forget events; outstanding AERs end with the admin SQ */
-void aer_ns_changed(
-	struct nvme_ctrl *ctrl,
-	uint32_t nsid); /* namespace came, went, or changed size: log 04 and event */
+/* Forget events; outstanding AERs end with the admin SQ. */
+void aer_reset(struct nvme_ctrl *ctrl);
+/* Namespace came, went, or changed size: log 04 and event. */
+void aer_ns_changed(struct nvme_ctrl *ctrl, uint32_t nsid);
 
 #include "inline.h"
 

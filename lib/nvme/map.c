@@ -341,11 +341,9 @@ far_map_visit(struct group_call *c)
 	struct unmap_wait *w = container_of(c, struct unmap_wait, call);
 	struct nvme_group *g = c->group;
 
-	if (!g->closed) { /* a worker's map may end after its client did */
-		if (ioas_replica_map(g->view, &w->e))
-			group_fail(g, "no memory for its address space", true);
-		group_mapped(g);
-	}
+	if (ioas_replica_map(g->view, &w->e))
+		group_fail(g, "no memory for its address space", true);
+	group_mapped(g);
 	group_return(c);
 }
 

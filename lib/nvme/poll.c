@@ -2,7 +2,7 @@
 /*
  * The data path on one page. One poller per reactor serves all controllers there:
  * fetch what the doorbells show and start it, send to the block devices what was queued,
- * reap what they finished, raise one interrupt a vector. Read on in sq.c, req.c, io.c, cq.c.
+ * reap what they finished, raise one interrupt a vector. Read on in sq.c, req.c, io.c, cq.c. How it sleeps: sleep.c.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,8 +12,6 @@
 #define COLD_ROUNDS \
 	4096u	      /* without work: then a queue is looked at now and then */
 #define HOT_ENOUGH 8u /* so few queues are always looked at */
-#define SLEEP_MAPPED \
-	1000000u /* ns: a store to a mapped doorbell wakes nobody */
 
 static struct nvme_core *cores[REACTOR_MAX];
 
@@ -141,76 +139,6 @@ core_poll(struct reactor_poller *p)
 	return n;
 }
 
-static bool
-any_pending(struct list *sqs)
-{
-	struct nvme_sq *sq;
-
-	list_for_each(sq, sqs, node)
-		if (sq_pending(sq))
-			return true;
-	return false;
-}
-
-/* Completions and doorbells wake the reactor no more. */
-static void
-disarm(struct nvme_core *core)
-{
-	struct nvme_group *g;
-
-	bdev_wake();
-	list_for_each(g, &core->groups, node)
-		dbbuf_arm(g, false);
-}
-
-/* Arm the wake-ups first, then look once more: a doorbell in between is not lost. */
-static uint64_t
-arm(struct nvme_core *core)
-{
-	uint64_t now = reactor_now(), ns = bdev_sleep();
-	struct nvme_group *g;
-	struct nvme_cq *cq;
-
-	list_for_each(g, &core->groups, node) {
-		if (!g->nsqs || g->hushed == HUSH_MUTE)
-			continue;
-		if (g->ctrl->cfg.map_doorbells || !list_empty(&g->intx_node))
-			ns = MIN(ns, SLEEP_MAPPED);
-		dbbuf_arm(g, true);
-	}
-	__sync_synchronize(); /* event indexes before tails */
-	if (!list_empty(&core->work) || any_pending(&core->hot) ||
-	    any_pending(&core->cold))
-		return 0;
-	list_for_each(cq, &core->dirty, dirty) {
-		if (!cq->coal || cq->irq_deadline <= now)
-			return 0;
-		ns = MIN(ns, cq->irq_deadline - now);
-	}
-	return ns;
-}
-
-/* Nothing stays armed when there is no sleep: nobody would disarm it. */
-static uint64_t
-core_sleep(struct reactor_poller *p)
-{
-	struct nvme_core *core = container_of(p, struct nvme_core, poller);
-	uint64_t ns = arm(core);
-
-	if (!ns)
-		disarm(core);
-	return ns;
-}
-
-static void
-core_wake(struct reactor_poller *p)
-{
-	struct nvme_core *core = container_of(p, struct nvme_core, poller);
-
-	disarm(core);
-	core->scan_all = true;
-}
-
 int
 nvme_core_init(struct reactor *r)
 {
@@ -237,6 +165,7 @@ nvme_core_init(struct reactor *r)
 	pool_init(&core->iovs, REQ_MAX_IOV * sizeof(struct iovec));
 	core->poller = (struct reactor_poller){ .poll = core_poll,
 						.sleep = core_sleep,
+						.look = core_look,
 						.wake = core_wake,
 						.name = "nvme" };
 	cores[reactor_index(r)] = core;

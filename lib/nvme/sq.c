@@ -188,7 +188,7 @@ sq_fetch(struct nvme_sq *sq)
 	return (int)n;
 }
 
-/* Before a sleep: is there something to fetch? */
+/* Before a sleep and in it: is there something to do? */
 bool
 sq_pending(struct nvme_sq *sq)
 {
@@ -199,7 +199,9 @@ sq_pending(struct nvme_sq *sq)
 	tail = guest_load_acquire32(sq->tail_db);
 	if (sq->shadow_db)
 		tail = sq_load_tail(sq);
-	if (tail == sq->head || tail >= sq->depth)
+	if (tail >= sq->depth)
+		return tail != sq->bad_tail; /* to be reported */
+	if (tail == sq->head)
 		return false;
 	if (cq_room(sq->cq) == 0) {
 		cq_check_head(sq->cq);

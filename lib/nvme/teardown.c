@@ -64,10 +64,8 @@ rest_step(struct nvme_group *g)
 
 	if (!c || g->io_inflight)
 		return;
-	if (level >= REST_FREE) {
+	if (level >= REST_FREE)
 		group_reset(g);
-		far_forget_news(g);
-	}
 	if (level == REST_CLOSE) {
 		if (!far_told(g))
 			return; /* again when it has come back */

@@ -112,12 +112,11 @@ main(void)
 				      .ncores = 1,
 				      .idle = REACTOR_IDLE_POLL,
 				      .no_pin = true };
-	int (*const others[])(void) = {
-		admin_tests,	     identify_tests,	feature_tests,
-		log_page_tests,	     queue_cmd_tests,	aer_tests,
-		spread_tests,	     spread_tell_tests, spread_late_tests,
-		spread_threads_tests
-	};
+	int (*const others[])(void) = { admin_tests,	     identify_tests,
+					feature_tests,	     log_page_tests,
+					queue_cmd_tests,     aer_tests,
+					spread_tests,	     spread_tell_tests,
+					spread_threads_tests };
 	int failed = 0;
 
 	log_set_level(LOG_ERROR);
@@ -128,7 +127,7 @@ main(void)
 	sigaction(SIGBUS, NULL, &sigbus);
 	failed += prp_tests() + sgl_tests() + sq_tests() + cq_tests();
 	failed += regs_tests() + ctrl_tests() + io_tests() + ns_tests();
-	failed += map_tests();
+	failed += map_tests() + sleep_tests();
 	nvme_core_fini(reactor_get(0));
 	bdev_fini();
 	reactors_fini();

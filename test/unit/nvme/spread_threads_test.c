@@ -14,8 +14,7 @@
 #define QUEUES 4
 #define DEPTH 16
 #define BLOCKS 65536
-#define DATA 0x40000000ull   /* another mapping of the guest's memory */
-#define ENDING 0x80000000ull /* pages that are mapped while it ends */
+#define DATA 0x40000000ull /* another mapping of the guest's memory */
 
 static bool over;
 
@@ -148,31 +147,6 @@ admin(struct stress *s)
 	assert_int_equal(guest_cmd(&s->g, 0, sqe, NULL), 0);
 }
 
-/* A worker ends a map while the client's controller goes. */
-static struct guest *ending;
-static unsigned ending_maps;
-
-static void
-round_with_map(void)
-{
-	ending->opts.round = NULL; /* the map may need rounds of its own */
-	guest_map(ending, ENDING + ending_maps++ * 4096ull, 4096, 0,
-		  IOAS_READ | IOAS_WRITE);
-	ending->opts.round = round_with_map;
-	reactor_step(reactor_get(0));
-}
-
-static void
-end_with_maps(struct stress *s)
-{
-	ending = &s->g;
-	ending_maps = 0;
-	s->g.opts.round = round_with_map;
-	guest_destroy_ctrl(&s->g);
-	s->g.opts.round = NULL;
-	guest_unmap(&s->g, ENDING, ending_maps * 4096ull);
-}
-
 static void
 bind_vectors(struct guest *g)
 {
@@ -214,7 +188,7 @@ disturb(struct stress *s)
 	case 5:
 		if (pick(s, 4))
 			break;
-		end_with_maps(s);
+		guest_destroy_ctrl(g);
 		guest_create_ctrl(g);
 		bring_up(s);
 		break;

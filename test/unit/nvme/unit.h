@@ -42,9 +42,9 @@ int ctrl_tests(void);
 int io_tests(void);
 int ns_tests(void);
 int map_tests(void);
+int sleep_tests(void);
 int spread_tests(void); /* these make their own reactors */
 int spread_tell_tests(void);
-int spread_late_tests(void);
 int spread_threads_tests(void);
 
 #endif
