@@ -23,6 +23,7 @@
 #define DEPTH_MAX 4096
 #define DEPTH_MIN 64
 #define REAP_MAX 256
+#define DISK_BUSY 64	  /* I/Os: a disk that has so many is not idle soon */
 #define SLOW_NS 500000	  /* half of what a reactor spins */
 #define UNARMED_NS 100000 /* longest sleep while some will not wake it */
 
@@ -133,15 +134,16 @@ is_made_up(const struct bdev_io *io)
 /*
  * A client may have truncated its memory since the write was queued: what would
  * be written are zeros that we put there. Until the kernel has it, it can be stopped.
+ * Looks at the first @count; gives how many of them are left.
  */
-static void
-drop_made_up(struct aio_engine *eng)
+static unsigned
+drop_made_up(struct aio_engine *eng, unsigned count)
 {
 	unsigned n = 0;
 	struct list bad;
 
 	list_init(&bad);
-	for (unsigned i = 0; i < eng->queued; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		struct bdev_io *io = eng->queue[i]->data;
 
 		if (unlikely(is_made_up(io))) {
@@ -151,13 +153,34 @@ drop_made_up(struct aio_engine *eng)
 			eng->queue[n++] = eng->queue[i];
 		}
 	}
-	eng->queued = n;
+	if (likely(n == count))
+		return n;
+	eng->queued -= count - n;
+	memmove(eng->queue + n, eng->queue + count,
+		(eng->queued - n) * sizeof(*eng->queue));
 	while (!list_empty(&bad)) {
 		struct bdev_io *io = list_first(&bad, struct bdev_io, node);
 
 		list_remove(&io->node);
 		aio_result(io, -EFAULT);
 	}
+	return n;
+}
+
+/*
+ * How many go with this round. The kernel holds a list back until it has gone
+ * through all of it, about 3 us for each. A disk with less to do than that
+ * runs dry, finishes what it gets in one go, and the next list is as long again: 32
+ * writes went to and fro in two halves, at 0.74 of the rate. Then they go one a round,
+ * and the disk works on the first while we prepare the second.
+ */
+static unsigned
+batch(const struct aio_engine *eng)
+{
+	bool busy = eng->inflight >= DISK_BUSY ||
+		    eng->queued <= eng->inflight / 4;
+
+	return busy ? eng->queued : 1;
 }
 
 static void
@@ -172,36 +195,41 @@ sent(struct aio_engine *eng, unsigned n)
 	shift_queue(eng, n);
 }
 
+/* The kernel did not take the first one. */
+static void
+refused(struct aio_engine *eng, int err)
+{
+	struct bdev_io *io = eng->queue[0]->data;
+
+	aio_ch_of(io)->used--;
+	shift_queue(eng, 1);
+	aio_result(io, err);
+}
+
+/* At most one io_submit that takes something. */
 static int
 aio_kick(struct bdev_engine *e)
 {
 	struct aio_engine *eng = container_of(e, struct aio_engine, e);
-	int sum = 0;
 
 	if (unlikely(!list_empty(&eng->waiting)))
 		refill(eng);
 	while (eng->queued) {
+		unsigned count = drop_made_up(eng, batch(eng));
 		int n;
 
-		drop_made_up(eng);
-		if (unlikely(!eng->queued))
-			break;
-		n = io_submit(eng->ctx, eng->queued, eng->queue);
+		if (unlikely(!count))
+			continue;
+		n = io_submit(eng->ctx, count, eng->queue);
+		if (n > 0) {
+			sent(eng, (unsigned)n);
+			return n;
+		}
 		if (n == -EAGAIN || n == -EINTR || n == 0)
 			break; /* kept: the next round tries again */
-		if (n > 0) {
-			sum += n;
-			sent(eng, (unsigned)n);
-		} else {
-			/* It is the first one that the kernel refused. */
-			struct bdev_io *io = eng->queue[0]->data;
-
-			aio_ch_of(io)->used--;
-			shift_queue(eng, 1);
-			aio_result(io, n);
-		}
+		refused(eng, n);
 	}
-	return sum;
+	return 0;
 }
 
 static void

@@ -256,6 +256,38 @@ full_context_has_room_for_another_disk(void **state)
 }
 
 /* More than the context takes at once. */
+/* A disk with little to do gets them one by one, a busy one all at once. */
+static void
+idle_disk_starts_with_the_first(void **state)
+{
+	static const struct {
+		unsigned queued;
+		int first, rest; /* kicks of one I/O each, I/Os of the next */
+	} cases[] = { { 1, 1, 0 },   { 4, 4, 0 },    { 5, 4, 1 },
+		      { 40, 32, 8 }, { 80, 64, 16 }, { 200, 64, 136 } };
+	struct unit_io *u = calloc(200, sizeof(*u));
+	char *mem = aligned_alloc(4096, 4096);
+	struct unit_dev d;
+	struct unit_ctl c;
+
+	assert_int_equal(unit_aio("a", unit_file("b", LEN), 512, &c), 0);
+	unit_open(&d, "a");
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		for (unsigned k = 0; k < cases[i].queued; k++) {
+			unit_io(&u[k], d.ch, BDEV_READ, k * 4096, mem, 4096);
+			bdev_submit(&u[k].io);
+		}
+		for (int k = 0; k < cases[i].first; k++)
+			assert_int_equal(bdev_kick(), 1);
+		assert_int_equal(bdev_kick(), cases[i].rest);
+		for (unsigned k = 0; k < cases[i].queued; k++)
+			assert_int_equal(unit_wait(&u[k]), 0);
+	}
+	unit_close(&d);
+	free(mem);
+	free(u);
+}
+
 static void
 deep_queues_wait(void **state)
 {
@@ -497,6 +529,7 @@ aio_tests(void)
 		T(made_up_data_is_not_written),
 		T(queued_made_up_data_is_not_written),
 		T(full_context_has_room_for_another_disk),
+		T(idle_disk_starts_with_the_first),
 		T(deep_queues_wait),
 		T(buffered_reads_do_not_block),
 		T(truncated_file_is_an_error),
