@@ -85,7 +85,7 @@ enum ioas_mode ioas_ctx_mode(const struct ioas_ctx *ctx);
 
 /* The heads of struct ioas_view and of struct ioas_ctx, for the inline checks here. */
 struct ioas_view_head {
-	uint32_t gen; /* changes whenever anything leaves the view; never 0 */
+	uint64_t gen; /* changes whenever anything leaves the view; never 0, never the same again */
 };
 struct ioas_ctx_head {
 	struct ioas_view_head view;
@@ -184,8 +184,8 @@ struct ioas_hit {
 	iova_t iova;
 	uint64_t len;
 	uint64_t delta;
+	uint64_t gen;
 	uint32_t prot;
-	uint32_t gen;
 };
 
 /*

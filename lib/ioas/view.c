@@ -18,8 +18,7 @@ view_init(struct ioas_view *v)
 void
 view_changed(struct ioas_view *v)
 {
-	if (!++v->head.gen)
-		v->head.gen = 1;
+	v->head.gen++;
 }
 
 void

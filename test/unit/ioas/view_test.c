@@ -224,13 +224,33 @@ replica(void **state)
 	ioas_replica_destroy(NULL);
 }
 
+/* A hit that slept while the view changed as often as 32 bits can count; a client may do that in some hours. */
+static void
+generations_do_not_wrap(void **state)
+{
+	struct ioas_extent e = { MiB(1), KiB(8), 0x1000, RW };
+	struct ioas_hit hit = { 0 };
+	struct ioas_view *v;
+
+	assert_int_equal(ioas_replica_create(&v), 0);
+	assert_int_equal(ioas_replica_map(v, &e), 0);
+	assert_non_null(ioas_translate(v, &hit, MiB(1), 8, RW));
+	ioas_replica_unmap(v, &e);
+	((struct ioas_view_head *)v)->gen += (1ull << 32) - 1;
+	assert_null(ioas_translate(v, &hit, MiB(1), 8, RW));
+	ioas_replica_destroy(v);
+}
+
 int
 view_tests(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(looks_are_right), cmocka_unit_test(pieces),
-		cmocka_unit_test(hits_die),	   cmocka_unit_test(recently),
+		cmocka_unit_test(looks_are_right),
+		cmocka_unit_test(pieces),
+		cmocka_unit_test(hits_die),
+		cmocka_unit_test(recently),
 		cmocka_unit_test(replica),
+		cmocka_unit_test(generations_do_not_wrap),
 	};
 
 	return cmocka_run_group_tests_name("view", tests, NULL, NULL);
