@@ -99,6 +99,7 @@ struct nvme_ctrl_config {
 	uint32_t max_aq_depth; /* admin commands at once, within 8..64; a deeper queue works, its entries wait */
 	bool map_doorbells; /* clients may mmap them; else trapped, and Doorbell Buffer Config is announced */
 	bool shadow_doorbells; /* false: never announce */
+	bool adaptive_irq; /* MSI-X interrupts adapt to the host; else each is raised at the end of its round */
 	uint16_t vendor, sub_vendor;
 	uint16_t vectors;
 	uint32_t tag; /* the owner's word (which listener), shown in nvme_ctrl_info */

@@ -5,19 +5,6 @@
 #include "internal.h"
 
 /*
- * Entries that may be promised. One slot stays empty: full and empty would
- * look alike.
- */
-uint32_t
-cq_room(struct nvme_cq *cq)
-{
-	uint32_t used = cq->tail >= cq->head ? cq->tail - cq->head
-					     : cq->tail + cq->depth - cq->head;
-
-	return cq->depth - 1 - used - cq->busy;
-}
-
-/*
  * The host's head. A value outside of the queue, or one that takes more than
  * there is, is an event and otherwise ignored (NVMe 2.0 §3.1.3.19).
  */
@@ -25,7 +12,7 @@ bool
 cq_check_head(struct nvme_cq *cq)
 {
 	struct nvme_group *g = cq->group;
-	uint32_t head, used, taken;
+	uint32_t head, taken;
 
 	/* The admin queue's register counts until its shadow entry moves. */
 	if (unlikely(g->shadow && !cq->shadow_db) &&
@@ -38,12 +25,10 @@ cq_check_head(struct nvme_cq *cq)
 						  : cq->head_db);
 	if (head == cq->head)
 		return true;
-	used = cq->tail >= cq->head ? cq->tail - cq->head
-				    : cq->tail + cq->depth - cq->head;
 	if (head < cq->depth) {
 		taken = head >= cq->head ? head - cq->head
 					 : head + cq->depth - cq->head;
-		if (taken <= used) {
+		if (taken <= cq_used(cq)) {
 			cq->head = head;
 			g->rearm = true; /* its event index */
 			cq->bad_head = UINT32_MAX;
@@ -133,7 +118,6 @@ cq_create(struct nvme_group *g, uint16_t cqid, iova_t iova, uint32_t depth,
 				.ien = ien,
 				.depth = depth,
 				.phase = CQE_PHASE,
-				.coal = group_coal(g, cqid, iv),
 				.bad_head = UINT32_MAX };
 	st = ring_init(&cq->ring, g, iova, depth * sizeof(struct nvme_cqe),
 		       IOAS_WRITE, cqid == 0);
@@ -143,6 +127,8 @@ cq_create(struct nvme_group *g, uint16_t cqid, iova_t iova, uint32_t depth,
 	}
 	cq->page = cq->ring.page;
 	list_init(&cq->dirty);
+	pace_init(cq);
+	group_pace(g, cq);
 	cq->head_db = &g->ctrl->db[2 * cqid + 1];
 	guest_store32(cq->head_db, 0);
 	g->cqs[cqid] = cq;

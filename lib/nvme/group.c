@@ -259,14 +259,18 @@ group_step(struct nvme_group *g)
 
 /* ---- settings ---- */
 
-uint16_t
-group_coal(const struct nvme_group *g, uint16_t cqid, uint16_t iv)
+/* Neither the admin queue, nor vectors whose Coalescing Disable is set (NVMe 2.0 §5.27.1.7). */
+void
+group_pace(const struct nvme_group *g, struct nvme_cq *cq)
 {
-	/* NVMe 2.0 §5.27.1.6: TIME 0 is none; never the admin queue; CD of the vector */
-	if (!(g->set.coalescing & 0xff00) || !cqid ||
-	    g->set.no_coalescing[iv / 64] >> iv % 64 & 1)
-		return 0;
-	return (uint16_t)g->set.coalescing;
+	bool may = cq->cqid &&
+		   !(g->set.no_coalescing[cq->iv / 64] >> cq->iv % 64 & 1);
+
+	cq->coal = 0;
+	if (may && g->set.coalescing & 0xff00) /* TIME 0: none (§5.27.1.6) */
+		cq->coal = (uint16_t)g->set.coalescing;
+	cq->adaptive = may && g->ctrl->cfg.adaptive_irq;
+	cq->irq_deadline = 0; /* what is owed is due */
 }
 
 void
@@ -276,8 +280,7 @@ group_set(struct nvme_group *g, const struct group_settings *set)
 	g->write_cache = set->write_cache;
 	for (unsigned i = 1; i <= NVME_MAX_IO_QUEUES; i++)
 		if (g->cqs[i])
-			g->cqs[i]->coal =
-				group_coal(g, g->cqs[i]->cqid, g->cqs[i]->iv);
+			group_pace(g, g->cqs[i]);
 }
 
 /* ---- what the controller is to know ---- */

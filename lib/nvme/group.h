@@ -128,7 +128,8 @@ void group_reset(struct nvme_group *g); /* queues and what the host has set */
 void group_set(struct nvme_group *g, const struct group_settings *set);
 void group_intx(struct nvme_group *g);
 void group_intx_soon(struct nvme_group *g); /* once a round */
-uint16_t group_coal(const struct nvme_group *g, uint16_t cqid, uint16_t iv);
+void group_pace(const struct nvme_group *g,
+		struct nvme_cq *cq); /* how its interrupts are held back */
 /* Errors and events that the controller is to know of. */
 void group_fail(struct nvme_group *g, const char *why, bool for_good);
 void group_bad_doorbell(struct nvme_group *g);

@@ -34,6 +34,24 @@ req_map_page(struct nvme_req *req, uint32_t len, uint32_t prot)
 	return true;
 }
 
+/* Entries that the host has not taken, as of the last look at its head. */
+static inline uint32_t
+cq_used(const struct nvme_cq *cq)
+{
+	return cq->tail >= cq->head ? cq->tail - cq->head
+				    : cq->tail + cq->depth - cq->head;
+}
+
+/*
+ * Entries that may be promised. One slot stays empty: full and empty would
+ * look alike.
+ */
+static inline uint32_t
+cq_room(const struct nvme_cq *cq)
+{
+	return cq->depth - 1 - cq_used(cq) - cq->busy;
+}
+
 /* The queue has a new entry: its vector is due at the end of the round. */
 static inline void
 cq_mark(struct nvme_cq *cq)

@@ -16,6 +16,7 @@
 #include "belfry/log.h"
 #include "belfry/nvme.h"
 #include "belfry/spec/nvme.h"
+#include "pace.h"
 #include "pool.h"
 
 /* Status field without phase: SC 7:0, SCT 10:8, MORE 13, DNR 14 (NVME_SC_DNR). 0 is success. */
@@ -114,7 +115,9 @@ struct nvme_cq {
 	uint32_t unsignalled; /* entries since the last interrupt */
 	uint16_t coal; /* Interrupt Coalescing, as Feature 08h has it; 0: none here */
 	uint32_t bad_head; /* the invalid doorbell value that was reported; ~0: none */
-	uint64_t irq_deadline; /* coalescing */
+	bool adaptive;	       /* pace.c decides when interrupts are due */
+	uint64_t irq_deadline; /* then it is */
+	struct nvme_pace pace;
 	struct nvme_ring ring;
 	struct nvme_req *held_head,
 		*held_tail;    /* completions that wait for the ring's memory */
@@ -408,7 +411,6 @@ nvme_status_t sq_create(struct nvme_group *g, uint16_t sqid, uint16_t cqid,
 int sq_fetch(struct nvme_sq *sq);
 void cq_hold(struct nvme_cq *cq,
 	     struct nvme_req *req); /* instead of cq_post, while cq->hold */
-uint32_t cq_room(struct nvme_cq *cq);
 /* Attach queue @qid to the shadow doorbells (or, with NULL buffers, back to the registers). */
 void sq_shadow(struct nvme_sq *sq);
 void cq_shadow(struct nvme_cq *cq);
@@ -498,7 +500,6 @@ uint64_t core_look(struct reactor_poller *p);
 void core_wake(struct reactor_poller *p);
 /* poll.c */
 struct nvme_core *core_of(const struct reactor *r);
-void cq_owe(struct nvme_cq *cq); /* its vector is due at the end of the round */
 /* ns.c: the namespace of @nsid for a command; NULL: not active. */
 struct nvme_nsref *ctrl_ns(struct nvme_ctrl *ctrl, uint32_t nsid);
 /* A change of the table, on its way to one controller; goes back as the acknowledgement. */

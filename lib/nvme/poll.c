@@ -50,25 +50,30 @@ cq_owe(struct nvme_cq *cq)
 {
 	cq->irq_pending = true;
 	list_push_back(&cq->group->core->dirty, &cq->dirty);
-	if (unlikely(cq->coal)) /* TIME is in units of 100 us */
-		cq->irq_deadline = reactor_now() + (cq->coal >> 8) * 100000ull;
+	if (cq->adaptive || cq->coal)
+		pace_begin(cq, reactor_now());
 }
 
 static void
 cq_raise(struct nvme_core *core, struct nvme_cq *cq)
 {
 	struct nvme_group *g = cq->group;
+	bool msix = irq_msix_active(g->irqs);
+	enum pace due = PACE_NOW;
 
-	if (unlikely(cq->coal) && cq->unsignalled <= (cq->coal & 0xff) &&
-	    reactor_now() < cq->irq_deadline)
+	if (likely(msix) && (cq->adaptive || cq->coal))
+		due = pace_look(cq, reactor_now());
+	if (due == PACE_LATER)
 		return; /* stays on the list */
 	list_remove(&cq->dirty);
 	cq->irq_pending = false;
 	cq->unsignalled = 0;
-	if (unlikely(!irq_msix_active(g->irqs))) {
-		group_intx_soon(g);
+	if (unlikely(!msix)) {
+		group_intx_soon(g); /* a level, not an event */
 		return;
 	}
+	if (due == PACE_NONE)
+		return;
 	if (g->iv_round[cq->iv] == core->round)
 		return; /* another queue of the vector */
 	g->iv_round[cq->iv] = core->round;

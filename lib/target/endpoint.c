@@ -124,6 +124,7 @@ device_open(void *owner, struct vu_session *s, struct ioas_ctx *ioas,
 		.map_doorbells = !t->flags.disable_mappable_bar0,
 		.shadow_doorbells = t->flags.disable_mappable_bar0 &&
 				    !t->flags.disable_shadow_doorbells,
+		.adaptive_irq = !t->flags.disable_adaptive_irq,
 		.vectors = t->max_io_qpairs + 1,
 		.tag = ep->cfg.tag,
 		.failed = device_failed,

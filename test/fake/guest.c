@@ -205,6 +205,7 @@ guest_create_ctrl(struct guest *g)
 					.max_aq_depth = o->max_aq_depth,
 					.map_doorbells = !o->trapped,
 					.shadow_doorbells = o->shadow,
+					.adaptive_irq = !o->plain_irq,
 					.vectors = o->vectors,
 					.failed = ctrl_failed,
 					.arg = g };

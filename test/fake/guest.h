@@ -26,6 +26,7 @@ struct guest_opts {
 	uint32_t max_aq_depth; /* [64] */
 	bool trapped;	       /* doorbells are register writes */
 	bool shadow;	       /* Doorbell Buffer Config is offered */
+	bool plain_irq;	       /* interrupts do not adapt */
 	bool nssr;
 	void (*round)(void); /* a round of the world [of reactor 0] */
 };

@@ -26,7 +26,7 @@ take_req(struct nvme_sq *sq)
 	return req;
 }
 
-static int
+int
 world_new(void **state, const struct guest_opts *opts, bool enable)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -127,7 +127,7 @@ main(void)
 	sigaction(SIGBUS, NULL, &sigbus);
 	failed += prp_tests() + sgl_tests() + sq_tests() + cq_tests();
 	failed += regs_tests() + ctrl_tests() + io_tests() + ns_tests();
-	failed += map_tests() + sleep_tests();
+	failed += map_tests() + sleep_tests() + pace_tests();
 	nvme_core_fini(reactor_get(0));
 	bdev_fini();
 	reactors_fini();

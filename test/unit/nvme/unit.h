@@ -22,6 +22,7 @@ struct world {
 	struct guest g;
 	struct fake_bdev *disk;
 };
+int world_new(void **state, const struct guest_opts *opts, bool enable);
 int world_setup(void **state);
 int world_setup_trapped(void **state);	 /* doorbells trapped, shadow offered */
 int world_setup_disabled(void **state);	 /* nothing enabled; NSSR */
@@ -37,6 +38,7 @@ int prp_tests(void);
 int sgl_tests(void);
 int sq_tests(void);
 int cq_tests(void);
+int pace_tests(void);
 int regs_tests(void);
 int ctrl_tests(void);
 int io_tests(void);
