@@ -126,8 +126,8 @@ class Belfryd:
             self.rpc("bdev_malloc_create", name=name, uuid=disk.uuid,
                      block_size=disk.block, num_blocks=disk.size // disk.block)
 
-    def export(self, name, disks):
-        """A subsystem with @disks as namespaces 1, 2, ... and a listener."""
+    def export(self, name, disks, **listener):
+        """A subsystem with @disks as namespaces 1, 2, ... and a listener with these options."""
         nqn = f"nqn.2024-01.io.belfry:{name}"
         where = self.run / name
         where.mkdir(exist_ok=True)
@@ -138,7 +138,8 @@ class Belfryd:
             self.rpc("nvmf_subsystem_add_ns", nqn=nqn,
                      namespace={"bdev_name": disk.name, "nsid": i})
         self.rpc("nvmf_subsystem_add_listener", nqn=nqn, listen_address={
-            "trtype": "VFIOUSER", "traddr": str(where), "trsvcid": "0"})
+            "trtype": "VFIOUSER", "traddr": str(where), "trsvcid": "0"},
+                 **listener)
         return Export(name, nqn, [vfio_user(where / "cntrl", name)],
                       where / "cntrl")
 

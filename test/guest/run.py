@@ -10,6 +10,7 @@ import time
 import traceback
 
 import cases_crash
+import cases_idle
 import cases_io
 import cases_memory
 import cases_nvme
@@ -17,7 +18,8 @@ from peer import Belfryd, Disk, PeerError, QemuNvme, Skip
 from vm import Guest, end_all
 
 CASES = {name[5:]: function
-         for module in (cases_nvme, cases_io, cases_memory, cases_crash)
+         for module in (cases_nvme, cases_io, cases_memory, cases_idle,
+                        cases_crash)
          for name, function in vars(module).items()
          if name.startswith("case_")}
 CASE_SECONDS = 150
