@@ -4,7 +4,8 @@ import concurrent.futures
 import time
 
 from report import rate
-from target import CORES, BenchError, Idle, Target, client
+from target import (CORES, BenchError, Idle, Target, client, numbers,
+                    program)
 
 ADAPTIVE = ("--idle", "adaptive")
 
@@ -17,10 +18,18 @@ def idle_share(target, seconds):
     return (target.cpu_seconds() - before) / (time.monotonic() - begin)
 
 
-def idle_row(table, what, share):
-    table.data.setdefault("idle", {})[what] = share
-    table.add(7, f"idle, {what}", f"{100 * share:.2f} % of a core", "", None,
-              "< 1 %", share < 0.01)
+def bare_nap(target, seconds):
+    """Share of a core of a program that only sleeps, as long at a time as belfryd looks at mapped doorbells."""
+    with target.aside():
+        return numbers([program("sleeper"), "nap", "900",
+                        str(round(seconds * 1000))])[0] / 100
+
+
+def idle_row(table, what, share, bare=None):
+    table.data.setdefault("idle", {})[what] = {"share": share, "bare": bare}
+    table.add(7, f"idle, {what}", f"{100 * share:.2f} % of a core",
+              f"{100 * bare:.2f} % bare sleep" if bare else "",
+              share / bare if bare else None, "< 1 %", share < 0.01)
 
 
 def idle(table, quick):
@@ -31,18 +40,20 @@ def idle(table, quick):
             socket = target.export(target.null())
             if not trapped:
                 idle_row(table, "no client", idle_share(target, seconds))
+            bare = None if trapped else bare_nap(target, seconds)
             with Idle("legacy", 4, [socket]):
                 idle_row(table, f"{what} doorbells",
-                         idle_share(target, seconds))
+                         idle_share(target, seconds), bare)
             many = [target.export() for _ in range(20)]
             with Idle("legacy", 100, many):
                 idle_row(table, f"2000 queues, {what}",
-                         idle_share(target, seconds))
+                         idle_share(target, seconds), bare)
 
 
 def wake(table, quick):
-    """Goal 7: the first I/O after a rest."""
+    """Goal 7: the first I/O after a rest, and what a message and its answer take at least."""
     count = 20 if quick else 100
+    _, _, bare, _ = numbers([program("sleeper"), "wake", str(count)])
     for what, trapped, how, limit in (
             ("mapped doorbells", False, "plain", 1000),
             ("shadow doorbells", True, "shadow", 100)):
@@ -51,8 +62,11 @@ def wake(table, quick):
                                    how)
         table.data.setdefault("wake", {})[what] = [middle, worst]
         table.add(7, f"first I/O after a rest, {what}",
-                  f"{middle:.0f} us, max {worst:.0f}", "", None,
+                  f"{middle:.0f} us, max {worst:.0f}",
+                  f"{bare:.0f} us bare message" if trapped else "",
+                  middle / bare if trapped else None,
                   f"<= {limit} us", middle <= limit)
+    table.data["wake"]["bare"] = bare
 
 
 def footprint(table, _quick):
