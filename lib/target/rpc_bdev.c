@@ -84,38 +84,73 @@ static const struct rpc_param aio_table[] = {
 	P_UUID,
 };
 
+/* Tables that lack one of these leave it 0. */
 static bool
-name_ok(struct rpc_req *req, const char *name)
+create_ok(struct rpc_req *req, const struct create_params *p)
 {
-	if (!name || *name)
-		return true;
-	bad_params(req, "'name' is empty");
-	return false;
+	const struct {
+		const char *name;
+		uint32_t value;
+	} none[] = {
+		{ "md_size", p->md_size },
+		{ "dif_type", p->dif_type },
+		{ "optimal_io_boundary", p->optimal_io_boundary },
+		{ "optimal_write_size", p->optimal_write_size },
+		{ "preferred_write_granularity",
+		  p->preferred_write_granularity },
+		{ "preferred_write_alignment", p->preferred_write_alignment },
+		{ "preferred_unmap_granularity",
+		  p->preferred_unmap_granularity },
+		{ "preferred_unmap_alignment", p->preferred_unmap_alignment },
+	};
+	unsigned i;
+
+	for (i = 0; i < ARRAY_SIZE(none); i++) {
+		if (!none[i].value)
+			continue;
+		bad_params(req, "'%s' is not supported: leave it out",
+			   none[i].name);
+		return false;
+	}
+	if (p->name && !*p->name)
+		bad_params(req, "'name' is empty");
+	return !p->name || *p->name;
+}
+
+/* NULL: an error has been sent. */
+static struct bdev_job *
+create_job(struct rpc_req *req, const json_t *params,
+	   const struct rpc_param *table, size_t n, struct create_params *p)
+{
+	*p = (struct create_params){ .numa_id = -1 };
+	if (!rpc_decode(req, params, table, n, p, 0) || !create_ok(req, p))
+		return NULL;
+	return bdev_job_new(req, true);
+}
+#define CREATE_JOB(table, p) \
+	create_job(req, params, table, ARRAY_SIZE(table), p)
+
+static const uuid_t *
+uuid_given(const struct create_params *p)
+{
+	return p->uuid_seen ? &p->uuid : NULL;
 }
 
 static void
 rpc_aio_create(struct rpc_req *req, const json_t *params)
 {
-	struct create_params p = { 0 };
-	struct bdev_job *job;
+	struct create_params p;
+	struct bdev_job *job = CREATE_JOB(aio_table, &p);
+	struct bdev_aio_params aio = { .name = p.name,
+				       .filename = p.filename,
+				       .block_len = p.block_size,
+				       .read_only = p.readonly,
+				       .fallocate = p.fallocate,
+				       .nowait = p.nowait,
+				       .uuid = uuid_given(&p) };
 
-	if (!rpc_decode(req, params, aio_table, ARRAY_SIZE(aio_table), &p, 0) ||
-	    !name_ok(req, p.name))
-		return;
-	job = bdev_job_new(req, true);
-	if (!job)
-		return;
-	bdev_job_started(job,
-			 bdev_aio_create(
-				 &(struct bdev_aio_params){
-					 .name = p.name,
-					 .filename = p.filename,
-					 .block_len = p.block_size,
-					 .read_only = p.readonly,
-					 .fallocate = p.fallocate,
-					 .nowait = p.nowait,
-					 .uuid = p.uuid_seen ? &p.uuid : NULL },
-				 &job->ctl));
+	if (job)
+		bdev_job_started(job, bdev_aio_create(&aio, &job->ctl));
 }
 
 /* ---- create: null and malloc ---- */
@@ -154,83 +189,37 @@ static const struct rpc_param malloc_table[] = {
 	P_OF_METADATA,
 };
 
-static bool
-check_memory(struct rpc_req *req, const struct create_params *p)
-{
-	const struct {
-		const char *name;
-		uint32_t value;
-	} none[] = {
-		{ "md_size", p->md_size },
-		{ "dif_type", p->dif_type },
-		{ "optimal_io_boundary", p->optimal_io_boundary },
-		{ "optimal_write_size", p->optimal_write_size },
-		{ "preferred_write_granularity",
-		  p->preferred_write_granularity },
-		{ "preferred_write_alignment", p->preferred_write_alignment },
-		{ "preferred_unmap_granularity",
-		  p->preferred_unmap_granularity },
-		{ "preferred_unmap_alignment", p->preferred_unmap_alignment },
-	};
-	unsigned i;
-
-	for (i = 0; i < ARRAY_SIZE(none); i++) {
-		if (!none[i].value)
-			continue;
-		bad_params(req, "'%s' is not supported: leave it out",
-			   none[i].name);
-		return false;
-	}
-	return name_ok(req, p->name);
-}
-
 static void
 rpc_null_create(struct rpc_req *req, const json_t *params)
 {
-	struct create_params p = { 0 };
-	struct bdev_job *job;
+	struct create_params p;
+	struct bdev_job *job = CREATE_JOB(null_table, &p);
+	struct bdev_null_params null = { .name = p.name,
+					 .block_len = p.block_size,
+					 .num_blocks = p.num_blocks,
+					 .uuid = uuid_given(&p),
+					 .phys_block_len =
+						 p.physical_block_size };
 
-	if (!rpc_decode(req, params, null_table, ARRAY_SIZE(null_table), &p,
-			0) ||
-	    !check_memory(req, &p))
-		return;
-	job = bdev_job_new(req, true);
-	if (!job)
-		return;
-	bdev_job_started(
-		job, bdev_null_create(
-			     &(struct bdev_null_params){
-				     .name = p.name,
-				     .block_len = p.block_size,
-				     .num_blocks = p.num_blocks,
-				     .uuid = p.uuid_seen ? &p.uuid : NULL,
-				     .phys_block_len = p.physical_block_size },
-			     &job->ctl));
+	if (job)
+		bdev_job_started(job, bdev_null_create(&null, &job->ctl));
 }
 
 static void
 rpc_malloc_create(struct rpc_req *req, const json_t *params)
 {
-	struct create_params p = { .numa_id = -1 };
-	struct bdev_job *job;
+	struct create_params p;
+	struct bdev_job *job = CREATE_JOB(malloc_table, &p);
+	struct bdev_malloc_params mem = { .name = p.name,
+					  .block_len = p.block_size,
+					  .num_blocks = p.num_blocks,
+					  .uuid = uuid_given(&p),
+					  .phys_block_len =
+						  p.physical_block_size,
+					  .numa = p.numa_id };
 
-	if (!rpc_decode(req, params, malloc_table, ARRAY_SIZE(malloc_table), &p,
-			0) ||
-	    !check_memory(req, &p))
-		return;
-	job = bdev_job_new(req, true);
-	if (!job)
-		return;
-	bdev_job_started(
-		job, bdev_malloc_create(
-			     &(struct bdev_malloc_params){
-				     .name = p.name,
-				     .block_len = p.block_size,
-				     .num_blocks = p.num_blocks,
-				     .uuid = p.uuid_seen ? &p.uuid : NULL,
-				     .phys_block_len = p.physical_block_size,
-				     .numa = p.numa_id },
-			     &job->ctl));
+	if (job)
+		bdev_job_started(job, bdev_malloc_create(&mem, &job->ctl));
 }
 
 /* ---- create: those that stand on another ---- */
@@ -248,27 +237,18 @@ static const struct rpc_param delay_table[] = {
 static void
 rpc_delay_create(struct rpc_req *req, const json_t *params)
 {
-	struct create_params p = { 0 };
-	struct bdev_job *job;
+	struct create_params p;
+	struct bdev_job *job = CREATE_JOB(delay_table, &p);
+	struct bdev_delay_params delay = { .name = p.name,
+					   .base = p.base_bdev_name,
+					   .avg_read_us = p.avg_read_latency,
+					   .p99_read_us = p.p99_read_latency,
+					   .avg_write_us = p.avg_write_latency,
+					   .p99_write_us = p.p99_write_latency,
+					   .uuid = uuid_given(&p) };
 
-	if (!rpc_decode(req, params, delay_table, ARRAY_SIZE(delay_table), &p,
-			0) ||
-	    !name_ok(req, p.name))
-		return;
-	job = bdev_job_new(req, true);
-	if (!job)
-		return;
-	bdev_job_started(job,
-			 bdev_delay_create(
-				 &(struct bdev_delay_params){
-					 .name = p.name,
-					 .base = p.base_bdev_name,
-					 .avg_read_us = p.avg_read_latency,
-					 .p99_read_us = p.p99_read_latency,
-					 .avg_write_us = p.avg_write_latency,
-					 .p99_write_us = p.p99_write_latency,
-					 .uuid = p.uuid_seen ? &p.uuid : NULL },
-				 &job->ctl));
+	if (job)
+		bdev_job_started(job, bdev_delay_create(&delay, &job->ctl));
 }
 
 static const struct rpc_param error_table[] = {
@@ -279,21 +259,13 @@ static const struct rpc_param error_table[] = {
 static void
 rpc_error_create(struct rpc_req *req, const json_t *params)
 {
-	struct create_params p = { 0 };
-	struct bdev_job *job;
+	struct create_params p;
+	struct bdev_job *job = CREATE_JOB(error_table, &p);
+	struct bdev_error_params error = { .base = p.base_name,
+					   .uuid = uuid_given(&p) };
 
-	if (!rpc_decode(req, params, error_table, ARRAY_SIZE(error_table), &p,
-			0))
-		return;
-	job = bdev_job_new(req, true);
-	if (!job)
-		return;
-	bdev_job_started(job,
-			 bdev_error_create(
-				 &(struct bdev_error_params){
-					 .base = p.base_name,
-					 .uuid = p.uuid_seen ? &p.uuid : NULL },
-				 &job->ctl));
+	if (job)
+		bdev_job_started(job, bdev_error_create(&error, &job->ctl));
 }
 
 struct inject_params {

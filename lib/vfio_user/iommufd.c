@@ -89,13 +89,19 @@ vu_iommufd_ioas_map(struct vu_session *s, struct vu_msg *m)
 	return err;
 }
 
+/* The reply waits already, without the address: @off is its place. */
+static int
+reply_iova(struct vu_session *s, size_t off)
+{
+	memcpy(s->out.buf + sizeof(struct vu_hdr) + off, &s->op.iova,
+	       sizeof(s->op.iova));
+	return 0;
+}
+
 int
 vu_iommufd_ioas_map_done(struct vu_session *s, struct vu_msg *m)
 {
-	memcpy(s->out.buf + sizeof(struct vu_hdr) +
-		       offsetof(struct vu_ioas_map, iova),
-	       &s->op.iova, sizeof(s->op.iova));
-	return 0;
+	return reply_iova(s, offsetof(struct vu_ioas_map, iova));
 }
 
 int
@@ -136,10 +142,7 @@ vu_iommufd_ioas_copy(struct vu_session *s, struct vu_msg *m)
 int
 vu_iommufd_ioas_copy_done(struct vu_session *s, struct vu_msg *m)
 {
-	memcpy(s->out.buf + sizeof(struct vu_hdr) +
-		       offsetof(struct vu_ioas_copy, dst_iova),
-	       &s->op.iova, sizeof(s->op.iova));
-	return 0;
+	return reply_iova(s, offsetof(struct vu_ioas_copy, dst_iova));
 }
 
 int
