@@ -132,6 +132,8 @@ def test_wait_for_rpc():
         t.start()
         time.sleep(0.05)
         assert not waited
+        assert d.rpc("bdev_set_options", bdev_io_pool_size=65535, bdev_io_cache_size=256) is True
+        assert d.rpc("nvmf_set_config", discovery_filter="match_any") is True
         assert d.rpc("framework_start_init") is True
         t.join(10)
         assert waited == [True]

@@ -25,6 +25,7 @@ unit_setup(void **state)
 	assert_int_equal(bdev_init(), 0);
 	assert_int_equal(nvme_core_init(reactor_get(0)), 0);
 	rpc_framework_register();
+	rpc_options_register();
 	rpc_transport_register();
 	rpc_bdev_register();
 	rpc_bdev_info_register();

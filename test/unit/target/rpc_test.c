@@ -80,6 +80,23 @@ static const struct rpc_case {
 	  "{\"name\":\"x\",\"block_size\":512,\"num_blocks\":8,"
 	  "\"preferred_write_granularity\":8}",
 	  -32602, "'preferred_write_granularity'" },
+	{ "bdev_set_options",
+	  "{\"bdev_io_pool_size\":65535,\"bdev_io_cache_size\":256,"
+	  "\"bdev_auto_examine\":false}",
+	  0, NULL },
+	{ "bdev_set_options", "{\"bdev_io_pool_size\":\"many\"}", -32602,
+	  "'bdev_io_pool_size'" },
+	{ "bdev_set_options", "{\"small_buf_pool_size\":1}", -32602,
+	  "'small_buf_pool_size'" },
+	{ "nvmf_set_config",
+	  "{\"admin_cmd_passthru\":{\"identify_ctrlr\":true}}", -32602,
+	  "'identify_ctrlr'" },
+	{ "nvmf_set_config", "{\"discovery_filter\":\"transport\"}", -32602,
+	  "'discovery_filter'" },
+	{ "nvmf_set_config", "{\"poll_groups_mask\":\"0xf0\"}", -32602,
+	  "'poll_groups_mask'" },
+	{ "nvmf_set_config", "{\"poll_groups_mask\":\"0x1\"}", 0, NULL },
+	{ "nvmf_set_config", "{\"tgt_name\":\"x\"}", -32602, "'tgt_name'" },
 	{ "nvmf_create_transport", "{\"trtype\":\"TCP\"}", -32602, "'TCP'" },
 	{ "nvmf_create_transport",
 	  "{\"trtype\":\"VFIOUSER\",\"masked_oncs\":[\"nvmwzsv\"]}", -32602,
@@ -232,6 +249,49 @@ test_round_trip(void **state)
 	free(second);
 }
 
+/* As SPDK saves it: what its bdev and nvmf subsystems hold for one null device behind one directory. */
+static const char foreign[] =
+	"{\"subsystems\":[{\"subsystem\":\"bdev\",\"config\":[{\"method\":"
+	"\"bdev_set_options\",\"params\":{\"bdev_io_pool_size\":65535,"
+	"\"bdev_io_cache_size\":256,\"bdev_auto_examine\":true,"
+	"\"iobuf_small_cache_size\":128,\"iobuf_large_cache_size\":16}},"
+	"{\"method\":\"bdev_null_create\",\"params\":{\"name\":\"n0\","
+	"\"num_blocks\":204800,\"block_size\":512,\"physical_block_size\":512,"
+	"\"md_size\":0,\"dif_type\":0,\"dif_is_head_of_md\":false,"
+	"\"dif_pi_format\":0,\"uuid\":"
+	"\"5e4cd7b9-70ba-4a30-8ac4-9ddb4e3a7f54\"}},"
+	"{\"method\":\"bdev_wait_for_examine\"}]},"
+	"{\"subsystem\":\"nvmf\",\"config\":[{\"method\":"
+	"\"nvmf_set_config\",\"params\":{\"discovery_filter\":\"match_any\","
+	"\"admin_cmd_passthru\":{\"identify_ctrlr\":false},"
+	"\"dhchap_digests\":[\"sha256\"],\"dhchap_dhgroups\":[\"null\"]}},"
+	"{\"method\":\"nvmf_create_transport\",\"params\":{\"trtype\":"
+	"\"VFIOUSER\",\"max_queue_depth\":256,\"max_io_qpairs_per_ctrlr\":127,"
+	"\"in_capsule_data_size\":0,\"max_io_size\":131072,"
+	"\"io_unit_size\":131072,\"max_aq_depth\":32,"
+	"\"num_shared_buffers\":0,\"buf_cache_size\":0,"
+	"\"dif_insert_or_strip\":false,\"zcopy\":false,"
+	"\"disable_mappable_bar0\":false,\"disable_adaptive_irq\":false,"
+	"\"disable_shadow_doorbells\":false,\"abort_timeout_sec\":1,"
+	"\"ack_timeout\":0,\"data_wr_pool_size\":0}},"
+	"{\"method\":\"nvmf_create_subsystem\",\"params\":{" Q ","
+	"\"allow_any_host\":true,\"serial_number\":\"S\",\"model_number\":"
+	"\"M\",\"max_namespaces\":32,\"min_cntlid\":1,\"max_cntlid\":65519,"
+	"\"ana_reporting\":false}},{\"method\":\"nvmf_subsystem_add_ns\","
+	"\"params\":{" Q ",\"namespace\":{\"nsid\":1,\"bdev_name\":\"n0\","
+	"\"nguid\":\"5E4CD7B970BA4A308AC49DDB4E3A7F54\",\"uuid\":"
+	"\"5e4cd7b9-70ba-4a30-8ac4-9ddb4e3a7f54\",\"no_auto_visible\":false,"
+	"\"hide_metadata\":false}}}]}]}";
+
+static void
+test_foreign_config(void **state)
+{
+	load(foreign);
+	assert_string_equal(load_error, "");
+	assert_non_null(bdev_find("n0"));
+	assert_non_null(subsystem_find(NQN));
+}
+
 static const struct load_case {
 	const char *text, *part;
 } load_cases[] = {
@@ -272,6 +332,8 @@ rpc_tests(void)
 		cmocka_unit_test_setup_teardown(test_cases, unit_setup,
 						unit_teardown),
 		cmocka_unit_test_setup_teardown(test_round_trip, unit_setup,
+						unit_teardown),
+		cmocka_unit_test_setup_teardown(test_foreign_config, unit_setup,
 						unit_teardown),
 		cmocka_unit_test_setup_teardown(test_load_errors, unit_setup,
 						unit_teardown),
