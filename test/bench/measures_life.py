@@ -100,7 +100,8 @@ def fairness(table, quick):
         first = target.export(target.null())
         other = target.export(target.null())
         pairs = [client("fair", first, other, ms) for _ in range(reps)]
-        alone, beside, load = max(pairs, key=lambda p: p[1] / p[0])
+        pairs.sort(key=lambda p: p[1] / p[0])
+        alone, beside, load = pairs[len(pairs) // 2]
         table.add(10, "QD1 beside 8 queues of 128", rate(beside) + " IOPS",
                   rate(alone) + " alone", beside / alone, ">= 0.50",
                   beside / alone >= 0.5)
