@@ -144,7 +144,7 @@ struct nvme_sq {
 	uint8_t prio;
 	uint16_t sqid;
 	uint32_t id_word;	   /* sqid where a completion has it */
-	uint32_t idle;		   /* rounds without work */
+	uint64_t worked;	   /* when it last had work */
 	uint32_t inflight_n;	   /* requests, held completions included */
 	uint32_t *used, *limit;	   /* the group's, of I/O or admin requests */
 	uint32_t tail;		   /* last valid value seen */
@@ -205,6 +205,8 @@ struct nvme_core {
 	uint32_t ncold;
 	struct nvme_cold *colds; /* cold.c */
 	uint32_t cold_cap, cold_next;
+	uint64_t cold_due; /* the next look */
+	const uint64_t *clock;
 	struct nvme_group *light; /* the last with little to do, and when */
 	uint64_t light_round;
 	struct nvme_sq *denied; /* first that was not fetched for its budget */

@@ -9,9 +9,8 @@
 
 #include "internal.h"
 
-#define COLD_ROUNDS \
-	4096u	      /* without work: then a queue is looked at now and then */
-#define HOT_ENOUGH 8u /* so few queues are always looked at */
+#define COLD_NS 2000000u /* without work: a queue is looked at now and then */
+#define HOT_ENOUGH 8u	 /* when there are no more, all are always looked at */
 
 static struct nvme_core *cores[REACTOR_MAX];
 
@@ -30,7 +29,7 @@ sq_poll(struct nvme_core *core, struct nvme_sq *sq)
 		return 0;
 	n = sq_fetch(sq);
 	if (likely(n > 0)) {
-		sq->idle = 0;
+		sq->worked = *core->clock;
 		core->stats.commands += (unsigned)n;
 		if (unlikely(!sq->sqid))
 			core->stats.admin_commands += (unsigned)n;
@@ -114,8 +113,8 @@ core_poll(struct reactor_poller *p)
 		int fetched = sq_poll(core, sq);
 
 		n += fetched;
-		if (unlikely(!fetched && ++sq->idle > COLD_ROUNDS) &&
-		    core->nhot > HOT_ENOUGH)
+		if (unlikely(!fetched && *core->clock - sq->worked > COLD_NS) &&
+		    core->nhot + core->ncold > HOT_ENOUGH)
 			sq_cool(sq); /* see cold.c */
 	}
 	/* Whose client's share of the round was used up is the first next time. */
@@ -124,7 +123,7 @@ core_poll(struct reactor_poller *p)
 		list_insert_before(&core->denied->node, &core->hot);
 		core->denied = NULL;
 	}
-	if (core->ncold) {
+	if (core->ncold && (core->scan_all || *core->clock >= core->cold_due)) {
 		n += cold_poll(core);
 		core->denied = NULL;
 	}
@@ -160,6 +159,7 @@ nvme_core_init(struct reactor *r)
 		return -ENOMEM;
 	}
 	core->reactor = r;
+	core->clock = reactor_clock(r);
 	list_init(&core->hot);
 	list_init(&core->cold);
 	list_init(&core->dirty);

@@ -75,7 +75,7 @@ sq_budget(struct nvme_sq *sq)
 	if (unlikely(!g->cmds_left || g->blocks_left <= 0)) {
 		if (!core->denied)
 			core->denied = sq;
-		sq->idle = 0;
+		sq->worked = *core->clock;
 		return 0;
 	}
 	return MIN(g->cmds_left, sq->sqid ? g->budget : ADMIN_FETCH_MAX);
