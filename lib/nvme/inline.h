@@ -158,4 +158,23 @@ req_finish_io(struct nvme_req *req)
 	req_free(req);
 }
 
+/* Append one host piece to req->iov; merged with the one before where memory continues. */
+static inline nvme_status_t
+iov_add(struct nvme_req *req, void *host, uint64_t len)
+{
+	struct iovec *iov = &req->iov[req->iovcnt];
+
+	if (req->iovcnt &&
+	    (char *)iov[-1].iov_base + iov[-1].iov_len == (char *)host) {
+		iov[-1].iov_len += len;
+		return NVME_OK;
+	}
+	if (unlikely(req->iovcnt >= REQ_INLINE_IOV))
+		return iov_add_slow(req, host, len);
+	iov->iov_base = host;
+	iov->iov_len = len;
+	req->iovcnt++;
+	return NVME_OK;
+}
+
 #endif

@@ -377,25 +377,6 @@ nvme_status_t sgl_map(struct nvme_req *req, const struct nvme_sgl *sgl,
 /* The long half of iov_add. NVME_SC_SGL_INVALID_COUNT: too many pieces; NVME_PENDING: waits for a long array. */
 nvme_status_t iov_add_slow(struct nvme_req *req, void *host, uint64_t len);
 
-/* Append one host piece to req->iov; merged with the one before where memory continues. */
-static inline nvme_status_t
-iov_add(struct nvme_req *req, void *host, uint64_t len)
-{
-	struct iovec *iov = &req->iov[req->iovcnt];
-
-	if (req->iovcnt &&
-	    (char *)iov[-1].iov_base + iov[-1].iov_len == (char *)host) {
-		iov[-1].iov_len += len;
-		return NVME_OK;
-	}
-	if (unlikely(req->iovcnt >= REQ_INLINE_IOV))
-		return iov_add_slow(req, host, len);
-	iov->iov_base = host;
-	iov->iov_len = len;
-	req->iovcnt++;
-	return NVME_OK;
-}
-
 /* ring of a queue (ring.c) */
 nvme_status_t ring_init(struct nvme_ring *ring, struct nvme_group *g,
 			iova_t iova, uint64_t len, uint32_t prot, bool lenient);
