@@ -323,6 +323,10 @@ bind_vector(struct guest *g, unsigned iv)
 static void
 complete(struct guest *g)
 {
+	struct nvme_sq *sq = g->ctrl->group.sqs[1];
+
+	if (sq->cold) /* after a sleep: a round may leave it out */
+		sq_heat(sq);
 	guest_submit(g, 1, flush);
 	guest_step(g, 1);
 }
