@@ -33,6 +33,7 @@ struct reactor {
 	uint64_t next_sleep;	    /* not to be tried before */
 	uint64_t spin_ns;
 	unsigned nfds;
+	unsigned still; /* rounds without work since the clock was set */
 	bool in_round;
 	bool adaptive;
 
