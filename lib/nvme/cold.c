@@ -99,7 +99,8 @@ cold_poll(struct nvme_core *core)
 	if (core->scan_all)
 		look = core->ncold;
 	core->scan_all = false;
-	for (look = MIN(look, core->ncold); look; look--) {
+	/* a command may heat queues: its own, or all of a group (sq_shadow()) */
+	for (look = MIN(look, core->ncold); look && core->ncold; look--) {
 		struct nvme_cold *c;
 		struct nvme_sq *sq;
 		int n;
@@ -111,7 +112,7 @@ cold_poll(struct nvme_core *core)
 			continue;
 		sq = c->sq;
 		n = sq_poll(core, sq);
-		if (n || sq_pending(sq)) {
+		if (sq->cold && (n || sq_pending(sq))) {
 			core->cold_next = sq->cold_at; /* another is there */
 			sq_heat(sq);
 		}

@@ -378,6 +378,36 @@ test_shadow(void **state)
 	assert_int_equal(guest_cmd(g, 1, flush, NULL), 0);
 }
 
+/* A cold admin queue, rung by its shadow entry, has all cold queues looked at elsewhere. */
+static void
+test_shadow_of_the_cold(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	iova_t page = guest_alloc(g, 8192);
+	uint32_t *db = guest_ptr(g, page);
+	struct nvme_sqe cfg = { .opcode = 0x7c,
+				.prp1 = page,
+				.prp2 = page + 4096 };
+	struct nvme_core *core = g->ctrl->group.core;
+	struct nvme_cqe cqe;
+
+	for (uint16_t q = 2; q <= 8; q++)
+		assert_int_equal(guest_create_q(g, q, 16, false), 0);
+	assert_int_equal(guest_cmd(g, 0, cfg, NULL), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		for (uint16_t q = 0; q <= 8; q++)
+			if (!g->ctrl->group.sqs[q]->cold)
+				sq_cool(g->ctrl->group.sqs[q]);
+		guest_put(g, 0, cfg);
+		db[0] = g->q[0].tail;
+		assert_true(guest_wait(g, 0, &cqe));
+		assert_int_equal(core->nhot + core->ncold, 9);
+	}
+	guest_disable(g);
+	assert_int_equal(core->nhot + core->ncold, 0);
+}
+
 static void
 test_shadow_refused(void **state)
 {
@@ -466,6 +496,9 @@ sq_tests(void)
 						world_teardown),
 		cmocka_unit_test_setup_teardown(
 			test_shadow, world_setup_trapped, world_teardown),
+		cmocka_unit_test_setup_teardown(test_shadow_of_the_cold,
+						world_setup_trapped,
+						world_teardown),
 		cmocka_unit_test_setup_teardown(test_events_keep_no_slots,
 						world_setup_disabled,
 						world_teardown),
