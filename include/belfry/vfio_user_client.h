@@ -44,6 +44,7 @@ struct vuc_msg {
 	size_t req_len, data_len;
 	const int *fds;
 	unsigned nfds;
+	bool posted; /* no reply is wanted: for vuc_send alone, without vuc_wait */
 	void *reply;
 	size_t reply_min, reply_max;
 	size_t reply_len;    /* out */
@@ -80,6 +81,9 @@ int vuc_region_read(struct vuc *c, unsigned index, uint64_t off, void *buf,
 		    uint32_t len);
 int vuc_region_write(struct vuc *c, unsigned index, uint64_t off,
 		     const void *buf, uint32_t len);
+/* Posted: for up to 64 bytes. 0: it is under way, and the server tells nothing of it, not even that it refused. */
+int vuc_region_post(struct vuc *c, unsigned index, uint64_t off,
+		    const void *buf, uint32_t len);
 /* How many interrupts the index has; < 0: -errno. */
 int vuc_irq_count(struct vuc *c, unsigned index);
 /* Bind vectors 0 to n - 1, in as many messages as the server's max_msg_fds asks for; n == 0: disable the index. */

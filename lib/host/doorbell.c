@@ -63,7 +63,9 @@ doorbell_write(struct belfry_host *h, const struct doorbell *db, uint32_t old,
 		__atomic_store_n(db->mmio, val, __ATOMIC_RELEASE);
 		return 0;
 	}
-	return belfry_reg_write(h, db->off, &val, sizeof(val));
+	/* Posted, as PCI has it: the answer would cost a wake-up here for each. */
+	return vuc_region_post(h->vuc, VFIO_PCI_BAR0_REGION_INDEX, db->off,
+			       &val, sizeof(val));
 }
 
 int

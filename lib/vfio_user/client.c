@@ -153,6 +153,7 @@ send_locked(struct vuc *c, const struct vuc_msg *m, uint64_t deadline,
 		.msg_id = c->next_id,
 		.command = m->command,
 		.msg_size = (uint32_t)(sizeof(hdr) + m->req_len + m->data_len),
+		.flags = m->posted ? VU_F_NO_REPLY : 0,
 	};
 	struct iovec iov[] = {
 		{ &hdr, sizeof(hdr) },
@@ -169,15 +170,17 @@ send_locked(struct vuc *c, const struct vuc_msg *m, uint64_t deadline,
 	if (m->nfds > VUC_MAX_FDS || m->req_len > MAX_BODY ||
 	    m->data_len > MAX_BODY)
 		return -EINVAL;
-	if (c->npending == MAX_PENDING)
+	if (c->npending == MAX_PENDING && !m->posted)
 		return -EBUSY;
 	if (m->nfds)
 		attach_fds(&mh, control, m->fds, m->nfds);
 	err = send_all(c, &mh, deadline);
 	if (err)
 		return err;
-	c->pending[c->npending++] =
-		(struct pending){ .id = hdr.msg_id, .command = m->command };
+	if (!m->posted)
+		c->pending[c->npending++] =
+			(struct pending){ .id = hdr.msg_id,
+					  .command = m->command };
 	c->next_id++;
 	*id = hdr.msg_id;
 	return 0;

@@ -235,6 +235,24 @@ vuc_region_write(struct vuc *c, unsigned index, uint64_t off, const void *buf,
 }
 
 int
+vuc_region_post(struct vuc *c, unsigned index, uint64_t off, const void *buf,
+		uint32_t len)
+{
+	struct vu_region_access a = { .offset = off,
+				      .region = index,
+				      .count = len };
+	struct vuc_msg m = { .command = VU_REGION_WRITE,
+			     .req = &a,
+			     .req_len = sizeof(a),
+			     .data = buf,
+			     .data_len = len,
+			     .posted = true };
+	uint16_t id;
+
+	return len > 64 ? -EINVAL : vuc_send(c, &m, 0, &id);
+}
+
+int
 vuc_irq_count(struct vuc *c, unsigned index)
 {
 	struct vfio_irq_info info = { .argsz = sizeof(info), .index = index };

@@ -51,9 +51,9 @@ def idle(table, quick):
 
 
 def wake(table, quick):
-    """Goal 7: the first I/O after a rest, and what a message and its answer take at least."""
+    """Goal 7: the first I/O after a rest, and what a message takes at least."""
     count = 20 if quick else 100
-    _, _, bare, _ = numbers([program("sleeper"), "wake", str(count)])
+    bare, _, _, _ = numbers([program("sleeper"), "wake", str(count)])
     for what, trapped, how, limit in (
             ("mapped doorbells", False, "plain", 1000),
             ("shadow doorbells", True, "shadow", 100)):

@@ -349,7 +349,8 @@ serve_socket(struct peer *p, struct msg *m, int timeout_ms)
 	m->out_len = 0;
 	m->out_fd = -1;
 	err = handle(p, m);
-	send_reply(p, m, err);
+	if (!(m->hdr.flags & VU_F_NO_REPLY))
+		send_reply(p, m, err);
 	for (unsigned i = 0; i < m->nfds; i++)
 		close(m->fds[i]);
 	return true;

@@ -386,6 +386,16 @@ late(void **state)
 	for (uint32_t left = hdr.msg_size - 20; left; left--)
 		assert_int_equal(recv(sv[1], body, 1, 0), 1);
 
+	/* posted ones wait for nothing, however many, and are in nobody's way */
+	for (uint32_t i = 0; i < 100; i++)
+		assert_int_equal(vuc_region_post(c, 0, 0x1000, &i, 4), 0);
+	for (uint32_t i = 0; i < 100; i++) {
+		assert_true(get_request(sv[1], &hdr, body, sizeof(body)));
+		assert_int_equal(hdr.command, VU_REGION_WRITE);
+		assert_int_equal(hdr.flags, VU_F_NO_REPLY);
+		assert_memory_equal(body + 16, &i, 4);
+	}
+	assert_int_equal(vuc_region_post(c, 0, 0, body, 65), -EINVAL);
 	assert_int_equal(vuc_send(c, &m, 0, &first), 0);
 	assert_int_equal(vuc_send(c, &m, 0, &second), 0);
 	assert_int_equal(vuc_send(c, &m, 0, &third), 0);
