@@ -211,6 +211,7 @@ struct nvme_core {
 	uint64_t light_round;
 	struct nvme_sq *denied; /* first that was not fetched for its budget */
 	bool scan_all;		/* just woken: look at every queue */
+	int8_t patience;	/* are interrupts for batches? */
 	uint64_t wake_at;	/* asleep: when what is no doorbell is due */
 	struct nvme_pool reqs, iovs;
 	void *scratch; /* bit bucket */

@@ -12,6 +12,8 @@
 #define COLD_NS 2000000u /* without work: a queue is looked at now and then */
 #define HOT_ENOUGH 8u	 /* when there are no more, all are always looked at */
 
+#define PATIENCE_MAX 8
+
 static struct nvme_core *cores[REACTOR_MAX];
 
 struct nvme_core *
@@ -73,6 +75,11 @@ cq_raise(struct nvme_core *core, struct nvme_cq *cq)
 	}
 	if (due == PACE_NONE)
 		return;
+	if (cq->pace.batch > 1) /* such hosts do not wait for each entry */
+		core->patience = MIN(core->patience + 2, PATIENCE_MAX);
+	else
+		core->patience = MAX(core->patience - 1, 0);
+	core->poller.patient = core->patience >= PATIENCE_MAX / 2;
 	if (g->iv_round[cq->iv] == core->round)
 		return; /* another queue of the vector */
 	g->iv_round[cq->iv] = core->round;

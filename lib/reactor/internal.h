@@ -32,6 +32,8 @@ struct reactor {
 	struct reactor_stats stats; /* relaxed atomics: others read */
 	uint64_t next_sleep;	    /* not to be tried before */
 	uint64_t spin_ns;
+	uint64_t crowd_looked, crowded_until; /* others want this core */
+	long preempted;			      /* times, at the last look */
 	unsigned nfds;
 	unsigned still; /* rounds without work since the clock was set */
 	bool in_round;

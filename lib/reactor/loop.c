@@ -6,11 +6,20 @@
  * A round: messages, descriptors (now and then), timers, pollers. Control comes
  * first, so that a poller sees all that was told before.
  */
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
 #include "internal.h"
 
 #define LOOK_NS 20000	  /* between looks at the descriptors: a system call */
 #define MIN_SLEEP_NS 5000 /* shorter ones cost more than they save */
 #define RETRY_SLEEP_NS 20000 /* after a poller forbade it */
+#define NAP_AFTER_NS 10000   /* without work, on a core that others want */
+#define NAP_NS 30000
+#define TIMER_SLACK_NS 1000ul  /* else a nap is twice as long */
+#define CROWD_LOOK_NS 20000000 /* between looks whether they do */
+#define CROWD_NS 200000000     /* for so long it is believed */
+#define CROWD_SWITCHES 2       /* between two looks */
 
 /* One writer; readers on other threads want whole values, no order. */
 static void
@@ -229,6 +238,42 @@ sleep_once(struct reactor *r)
 	return work;
 }
 
+static bool
+pollers_patient(const struct reactor *r)
+{
+	const struct reactor_poller *p;
+
+	list_for_each(p, &r->pollers, node)
+		if (p->patient)
+			return true;
+	return false;
+}
+
+/*
+ * Are we preempted again and again while we spin? Then others want this core, and spinning keeps it
+ * from those that we wait for: an emulated guest and what serves its interrupts. It is found out
+ * anew now and then, spinning, for naps are an invitation.
+ */
+static bool
+core_crowded(struct reactor *r)
+{
+	uint64_t since = r->now - r->crowd_looked;
+	struct rusage u;
+	long n;
+
+	if (r->now < r->crowded_until)
+		return true;
+	if (since < CROWD_LOOK_NS || getrusage(RUSAGE_THREAD, &u))
+		return false;
+	n = u.ru_nivcsw - r->preempted;
+	r->preempted = u.ru_nivcsw;
+	r->crowd_looked = r->now;
+	if (n < CROWD_SWITCHES || since >= 2 * CROWD_LOOK_NS)
+		return false;
+	r->crowded_until = r->now + CROWD_NS;
+	return true;
+}
+
 void
 reactor_loop(struct reactor *r)
 {
@@ -236,6 +281,8 @@ reactor_loop(struct reactor *r)
 
 	reactor_current = r;
 	r->in_round = true;
+	if (r->adaptive)
+		prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0);
 	r->now = r->last_work = util_now_ns();
 	while (!reactors_stopping()) {
 		work = round_run(r, work + fired > 0, false, &fired);
@@ -246,6 +293,11 @@ reactor_loop(struct reactor *r)
 			work = sleep_once(r);
 			if (work)
 				r->last_work = r->now;
+		} else if (r->adaptive &&
+			   r->now - r->last_work >= NAP_AFTER_NS &&
+			   pollers_patient(r) && core_crowded(r)) {
+			events_wait(r, NAP_NS);
+			r->next_look = 0; /* what it found is served */
 		}
 	}
 	r->in_round = false;

@@ -451,6 +451,27 @@ test_bad_head(void **state)
 	close(fd);
 }
 
+/* The reactor is told whether hosts wait for each entry: it naps only where they do not. */
+static void
+test_patience(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	struct nvme_cq *cq = g->ctrl->group.cqs[1];
+	struct reactor_poller *p = &core_of(g->r)->poller;
+	int fd = bind_vector(g, 1);
+
+	for (unsigned batch = 1; batch < 4; batch++) {
+		for (unsigned i = 0; i < 8; i++) {
+			cq->pace.batch = (uint8_t)(batch == 2 ? 8 : 1);
+			cq->pace.skip = 100; /* at once all the same */
+			complete(g);
+		}
+		assert_int_equal(p->patient, batch == 2);
+	}
+	close(fd);
+}
+
 int
 pace_tests(void)
 {
@@ -466,6 +487,8 @@ pace_tests(void)
 		cmocka_unit_test_setup_teardown(test_at_once, setup_plain,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_masked, world_setup,
+						world_teardown),
+		cmocka_unit_test_setup_teardown(test_patience, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_bad_head, world_setup,
 						world_teardown),

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -417,6 +418,58 @@ loses_no_wake_up(void **state)
 	assert_int_equal(passes, 20000);
 }
 
+/* ---- a core that others want ---- */
+
+static bool rival_ends;
+
+static void *
+rival(void *arg)
+{
+	while (!__atomic_load_n(&rival_ends, __ATOMIC_RELAXED))
+		;
+	return NULL;
+}
+
+/* How often the reactor gives its core away by itself within 400 ms beside one that wants it. */
+static long
+naps_beside_a_rival(bool patient)
+{
+	cpu_set_t all, one;
+	struct rusage before, after;
+	struct reactor_timer t = { .fire = stop_timer };
+	pthread_t thread;
+
+	sched_getaffinity(0, sizeof(all), &all);
+	CPU_ZERO(&one);
+	for (int cpu = 0; cpu < CPU_SETSIZE && !CPU_COUNT(&one); cpu++)
+		if (CPU_ISSET(cpu, &all))
+			CPU_SET(cpu, &one);
+	unit_init(1, REACTOR_IDLE_ADAPTIVE, 10000000);
+	polls = 0;
+	poller.patient = patient;
+	reactor_poller_add(reactor_get(0), &poller);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	rival_ends = false;
+	pthread_create(&thread, NULL, rival, NULL);
+	assert_int_equal(reactor_timer_start(reactor_get(0), &t, 400000000), 0);
+	getrusage(RUSAGE_THREAD, &before);
+	assert_int_equal(reactors_run(), 0);
+	getrusage(RUSAGE_THREAD, &after);
+	__atomic_store_n(&rival_ends, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	sched_setaffinity(0, sizeof(all), &all);
+	poller.patient = false;
+	reactors_fini();
+	return after.ru_nvcsw - before.ru_nvcsw;
+}
+
+static void
+naps_where_it_is_in_the_way(void **state)
+{
+	assert_in_range(naps_beside_a_rival(false), 0, 10);
+	assert_true(naps_beside_a_rival(true) > 20);
+}
+
 int
 idle_tests(void)
 {
@@ -436,6 +489,7 @@ idle_tests(void)
 		IDLE_TEST(sees_a_message_at_the_last_moment),
 		IDLE_TEST(sees_a_stop_at_the_last_moment),
 		IDLE_TEST(loses_no_wake_up),
+		cmocka_unit_test(naps_where_it_is_in_the_way),
 	};
 
 	return cmocka_run_group_tests_name("idle", tests, NULL, NULL);
