@@ -169,6 +169,8 @@ struct bdev_cursor {
 	unsigned left;
 	size_t pos;
 };
+/* The next piece, of at most @max bytes, and its length; NULL: the end. */
+void *bdev_cursor_take(struct bdev_cursor *c, size_t max, size_t *len);
 /* Copies up to @len bytes at the cursor from / to @buf; gives the count. */
 size_t bdev_copy_out(struct bdev_cursor *c, void *buf, size_t len);
 size_t bdev_copy_in(struct bdev_cursor *c, const void *buf, size_t len);

@@ -191,26 +191,39 @@ bdev_submit(struct bdev_io *io)
 		bdev_complete(io, err);
 }
 
-static size_t
-cursor_copy(struct bdev_cursor *c, char *buf, size_t len, bool out)
+void *
+bdev_cursor_take(struct bdev_cursor *c, size_t max, size_t *len)
 {
-	size_t done = 0;
-
-	while (done < len && c->left) {
-		size_t n = MIN(len - done, c->iov->iov_len - c->pos);
+	while (c->left) {
+		size_t n = MIN(max, c->iov->iov_len - c->pos);
 		char *at = (char *)c->iov->iov_base + c->pos;
 
-		if (out)
-			memcpy(buf + done, at, n);
-		else
-			memcpy(at, buf + done, n);
-		done += n;
 		c->pos += n;
 		if (c->pos == c->iov->iov_len) {
 			c->iov++;
 			c->left--;
 			c->pos = 0;
 		}
+		if (likely(n)) {
+			*len = n;
+			return at;
+		}
+	}
+	return NULL;
+}
+
+static size_t
+cursor_copy(struct bdev_cursor *c, char *buf, size_t len, bool out)
+{
+	size_t done = 0, n;
+	char *at;
+
+	while (done < len && (at = bdev_cursor_take(c, len - done, &n))) {
+		if (out)
+			memcpy(buf + done, at, n);
+		else
+			memcpy(at, buf + done, n);
+		done += n;
 	}
 	return done;
 }

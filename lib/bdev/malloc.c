@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * malloc: a disk in anonymous memory; gone with the daemon.
- *
- * Reads and writes are copied inline, under a lock only if several reactors use
- * the disk. Long discards and zeroing go to a worker,
- * since a gigabyte of page freeing is milliseconds that belong to others.
+ * malloc: a disk in anonymous memory; gone with the daemon. Create, free,
+ * discard and zeroing: long ones go to a worker, since a gigabyte of page freeing is
+ * milliseconds that belong to others. Not here: reads and writes (malloc_copy.c).
  */
 #include <inttypes.h>
 #include <numa.h>
@@ -13,24 +11,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "internal.h"
+#include "malloc.h"
 
 #define INLINE_MAX (128u << 10) /* bytes cleared on the reactor */
 #define HUGE_MIN (2u << 20)
-#define STRIPE 4096u /* the longest block */
-#define STRIPES 256u
-
-struct malloc_bdev {
-	struct bdev bdev;
-	char *mem;
-	unsigned users; /* reactors; with more than one, copies take locks */
-	struct work_flow flow;
-	struct stripe {
-		bool busy;
-	} cache_aligned *lock;
-	size_t map_len; /* the mapping's; it does not shrink or grow */
-	struct bdev_malloc_params params;
-};
 
 /* In bdev_io.priv, of an I/O that a worker does. */
 struct malloc_req {
@@ -39,12 +23,6 @@ struct malloc_req {
 };
 _Static_assert(sizeof(struct malloc_req) <= sizeof(((struct bdev_io *)0)->priv),
 	       "fits into an I/O");
-
-static struct malloc_bdev *
-mb_of(const struct bdev *b)
-{
-	return container_of(b, struct malloc_bdev, bdev);
-}
 
 /* Whole pages go back to the system, the edges are overwritten. */
 static int
@@ -99,116 +77,15 @@ clear_submit(struct malloc_bdev *m, struct bdev_io *io)
 	work_submit_flow(WORK_IO, &m->flow, &r->work);
 }
 
-/*
- * A client may truncate its file in the middle of the copy. Then the copy is left: a check afterwards would be too late to keep
- * zeros that were put there instead from the disk.
- */
-static int
-copy_out(struct bdev_cursor *cur, char *to, const struct bdev_io *io)
-{
-	sigjmp_buf escape;
-	volatile int err = -EFAULT;
-
-	if (!sigsetjmp(escape, 0)) {
-		util_fault_escape = &escape;
-		err = bdev_copy_out(cur, to, io->len) == io->len ? 0 : -EINVAL;
-	}
-	util_fault_escape = NULL;
-	if (unlikely(io->faulted && io->faulted(io)))
-		err = -EFAULT;
-	return err;
-}
-
-/*
- * With several reactors: the host may rely on a block being written as a whole
- * (AWUN, NVM Command Set 1.0 §2.1.4), so no two copies meet in one. What is copied
- * under the lock is private, for the client's memory may fault, or be slow.
- */
-static void
-stripe_copy(struct malloc_bdev *m, void *to, const void *from, uint64_t off,
-	    size_t len)
-{
-	struct stripe *s = &m->lock[off / STRIPE % STRIPES];
-
-	/* pairs with the release below: the block is as the last one left it */
-	while (__atomic_test_and_set(&s->busy, __ATOMIC_ACQUIRE))
-		;
-	memcpy(to, from, len);
-	__atomic_clear(&s->busy, __ATOMIC_RELEASE);
-}
-
-static int
-copy_shared(struct malloc_bdev *m, const struct bdev_io *io)
-{
-	struct bdev_cursor cur = { .iov = io->iov, .left = io->iovcnt };
-	uint64_t off = io->off, end = off + io->len;
-	char buf[STRIPE];
-
-	while (off < end) {
-		size_t n = MIN(end - off, STRIPE - off % STRIPE);
-
-		if (io->op == BDEV_READ) {
-			stripe_copy(m, buf, m->mem + off, off, n);
-			if (bdev_copy_in(&cur, buf, n) != n)
-				return -EINVAL;
-		} else {
-			if (bdev_copy_out(&cur, buf, n) != n)
-				return -EINVAL;
-			if (io->faulted && io->faulted(io))
-				return -EFAULT;
-			stripe_copy(m, m->mem + off, buf, off, n);
-		}
-		off += n;
-	}
-	return 0;
-}
-
-static bool
-is_shared(const struct malloc_bdev *m)
-{
-	return __atomic_load_n(&m->users, __ATOMIC_RELAXED) > 1;
-}
-
-static int
-malloc_ch_init(struct bdev_ch *ch)
-{
-	__atomic_add_fetch(&mb_of(ch->bdev)->users, 1, __ATOMIC_RELAXED);
-	return 0;
-}
-
-static void
-malloc_ch_fini(struct bdev_ch *ch)
-{
-	__atomic_sub_fetch(&mb_of(ch->bdev)->users, 1, __ATOMIC_RELAXED);
-}
-
 static void
 malloc_submit(struct bdev_ch *ch, struct bdev_io *io)
 {
-	struct malloc_bdev *m = mb_of(ch->bdev);
-	struct bdev_cursor cur = { .iov = io->iov, .left = io->iovcnt };
-	int err = 0;
-
-	switch (io->op) {
-	case BDEV_READ:
-		if (unlikely(is_shared(m)))
-			err = copy_shared(m, io);
-		else if (bdev_copy_in(&cur, m->mem + io->off, io->len) !=
-			 io->len)
-			err = -EINVAL;
-		break;
-	case BDEV_WRITE:
-		err = unlikely(is_shared(m))
-			      ? copy_shared(m, io)
-			      : copy_out(&cur, m->mem + io->off, io);
-		break;
-	case BDEV_FLUSH:
-		break;
-	default:
-		clear_submit(m, io);
-		return;
-	}
-	bdev_complete(io, err);
+	if (likely(io->op <= BDEV_WRITE))
+		malloc_copy(ch, io);
+	else if (io->op == BDEV_FLUSH)
+		bdev_complete(io, 0);
+	else
+		clear_submit(mb_of(ch->bdev), io);
 }
 
 static void
@@ -226,6 +103,7 @@ static const struct bdev_ops malloc_ops = {
 	.module = "malloc",
 	.product = "Malloc disk",
 	.submit = malloc_submit,
+	.ch_len = sizeof(struct malloc_ch),
 	.ch_init = malloc_ch_init,
 	.ch_fini = malloc_ch_fini,
 	.free = malloc_free,
@@ -285,12 +163,11 @@ bdev_malloc_create(const struct bdev_malloc_params *p, struct bdev_ctl *c)
 			 p->phys_block_len, c);
 	if (err)
 		goto free_malloc;
-	m->lock = aligned_alloc(CACHE_LINE, STRIPES * sizeof(*m->lock));
+	m->lock = malloc_locks();
 	if (!m->lock) {
 		err = bdev_fail(c, -ENOMEM, "out of memory");
 		goto cleanup;
 	}
-	memset(m->lock, 0, STRIPES * sizeof(*m->lock));
 	err = map_memory(m, p->numa, c);
 	if (err)
 		goto cleanup;

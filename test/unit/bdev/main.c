@@ -206,7 +206,7 @@ main(void)
 	strcpy(dir, "/var/tmp/belfry-bdev-XXXXXX");
 	if (!mkdtemp(dir))
 		return 1;
-	failed = core_tests() + backend_tests() + aio_tests() +
+	failed = core_tests() + backend_tests() + malloc_tests() + aio_tests() +
 		 stacked_tests() + threads_tests();
 	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
 	return failed + !!system(cmd);

@@ -70,6 +70,7 @@ void unit_fill(void *buf, size_t len, unsigned seed);
 int core_tests(void);
 int backend_tests(void);
 int aio_tests(void);
+int malloc_tests(void);
 int stacked_tests(void);
 int threads_tests(void);
 
