@@ -15,6 +15,7 @@
 
 #define INLINE_MAX (128u << 10) /* bytes cleared on the reactor */
 #define HUGE_MIN (2u << 20)
+#define CACHED_MAX (64u << 20) /* a disk that may live in a cache */
 
 /* In bdev_io.priv, of an I/O that a worker does. */
 struct malloc_req {
@@ -174,6 +175,7 @@ bdev_malloc_create(const struct bdev_malloc_params *p, struct bdev_ctl *c)
 	m->bdev.caps = BDEV_CAP_FLUSH | BDEV_CAP_DISCARD |
 		       BDEV_CAP_DISCARD_ZEROES | BDEV_CAP_WRITE_ZEROES;
 	m->bdev.discard_granularity = 4096;
+	m->uncached = m->bdev.len > CACHED_MAX;
 	work_flow_init(&m->flow);
 	m->params = *p;
 	m->params.name = m->bdev.name;

@@ -13,6 +13,7 @@ struct malloc_bdev {
 	struct bdev bdev;
 	char *mem;
 	unsigned users; /* reactors; with more than one, copies take locks */
+	bool uncached;	/* larger than caches: writes go past them */
 	struct work_flow flow;
 	struct malloc_stripe *lock;
 	size_t map_len; /* the mapping's; it does not shrink or grow */

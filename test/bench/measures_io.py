@@ -88,11 +88,11 @@ def curve(table, quick):
                           f"{1e9 * depth / row[0]:.0f} ns")
 
 
-def copies(target, mib, pages, ms):
-    """Pages a second that memcpy copies, on the target's core."""
+def copies(target, mib, pages, ms, op):
+    """Pages a second that memcpy copies, on the target's core, in the direction of @op."""
     with target.aside():
         return numbers([program("client"), "memcpy", str(mib), str(pages),
-                        str(ms)], CORES[:1])[0]
+                        str(ms), op], CORES[:1])[0]
 
 
 def malloc(table, quick):
@@ -109,7 +109,8 @@ def malloc(table, quick):
             warm += client("load", socket, "iommufd", "write", depth, 1, 500)[0]
         for op in ("read", "write"):
             got, sure = paired(
-                "memcpy", reps, lambda: copies(target, mib, depth, ms),
+                "memcpy " + op, reps,
+                lambda: copies(target, mib, depth, ms, op),
                 lambda: best_load(socket, "iommufd", op, depth, 1, ms))
             value, base, ratio = middle(got)
             table.data.setdefault("malloc", {})[op] = got

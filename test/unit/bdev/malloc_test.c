@@ -10,7 +10,8 @@
 #define SLICE (64 * KIB) /* as in malloc_copy.c */
 #define BIG (2048 * KIB)
 
-static const unsigned mibs[] = { 4 };
+/* A disk that caches may hold, and one that is written past them. */
+static const unsigned mibs[] = { 4, 65 };
 
 static void
 make(struct unit_dev *d, unsigned mib)
