@@ -103,8 +103,11 @@ struct nvme_ctrl_config {
 	uint16_t vendor, sub_vendor;
 	uint16_t vectors;
 	uint32_t tag; /* the owner's word (which listener), shown in nvme_ctrl_info */
-	void (*failed)(
-		void *arg); /* CSTS.CFS was set for good (truncated memory, dead irq): throw the client out */
+	/*
+	 * CSTS.CFS was set for good (truncated memory, dead irq): throw the client out, and log why, which
+	 * is a constant. NULL: the controller logs it.
+	 */
+	void (*failed)(void *arg, const char *why);
 	void (*intx_changed)(
 		void *arg,
 		bool level); /* for the PCI status bit; may be NULL */

@@ -33,13 +33,16 @@ ctrl_keep_alive(struct nvme_ctrl *ctrl)
 		ctrl_tick(ctrl, ns);
 }
 
-void
-ctrl_fail(struct nvme_ctrl *ctrl, const char *why)
+static void
+ctrl_fail_log(const struct nvme_ctrl *ctrl, const char *why)
 {
-	if (ctrl->csts & 1u << NVME_CSTS_CFS_SHIFT)
-		return;
 	log_guest(LOG_WARNING, "controller %u of %s failed: %s", ctrl->cntlid,
 		  ctrl->subsys_nqn, why);
+}
+
+static void
+ctrl_set_failed(struct nvme_ctrl *ctrl)
+{
 	ctrl->csts |= 1u << NVME_CSTS_CFS_SHIFT;
 	if (!ctrl->drain)
 		ctrl->state = CTRL_FAILED;
@@ -49,10 +52,26 @@ ctrl_fail(struct nvme_ctrl *ctrl, const char *why)
 }
 
 void
+ctrl_fail(struct nvme_ctrl *ctrl, const char *why)
+{
+	if (ctrl->csts & 1u << NVME_CSTS_CFS_SHIFT)
+		return;
+	ctrl_fail_log(ctrl, why);
+	ctrl_set_failed(ctrl);
+}
+
+/* One line in the log: the owner's, who throws the client out and knows its socket. */
+void
 ctrl_fail_for_good(struct nvme_ctrl *ctrl, const char *why)
 {
-	ctrl_fail(ctrl, why);
+	if (ctrl->failed_for_good)
+		return;
 	ctrl->failed_for_good = true;
+	ctrl->failed_why = why;
+	if (!ctrl->cfg.failed)
+		ctrl_fail_log(ctrl, why);
+	if (!(ctrl->csts & 1u << NVME_CSTS_CFS_SHIFT))
+		ctrl_set_failed(ctrl);
 	ctrl_work(ctrl); /* who asked may be deep in a queue: told later */
 }
 
@@ -184,7 +203,7 @@ ctrl_step(struct nvme_ctrl *ctrl)
 	    !(ctrl->drain & DRAIN_DESTROY)) {
 		ctrl->failed_told = true;
 		if (ctrl->cfg.failed)
-			ctrl->cfg.failed(ctrl->cfg.arg);
+			ctrl->cfg.failed(ctrl->cfg.arg, ctrl->failed_why);
 	}
 	if (ctrl->intx_due) {
 		ctrl->intx_due = false;

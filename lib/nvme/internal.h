@@ -305,6 +305,7 @@ struct nvme_ctrl {
 	uint8_t rest_done;	      /* REST_*: the groups but home's */
 	struct group_tour hush, rest;
 	bool failed_for_good, failed_told;
+	const char *failed_why;
 	bool attached;	     /* known to the subsystem */
 	uint8_t shutdown;    /* SHUT_* */
 	uint32_t flush_nsid; /* shutdown: the next namespace to flush */

@@ -6,6 +6,7 @@
  * The endpoint lives on its home reactor; listener.c, on the control reactor, holds the pointer and talks by messages.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <linux/pci_regs.h>
@@ -58,14 +59,16 @@ home_list(const struct reactor *r)
 /* ---- the device's life ---- */
 
 static void
-device_failed(void *arg)
+device_failed(void *arg, const char *why)
 {
 	struct device *d = arg;
+	char text[128];
 
 	if (d->leave || d->closing)
 		return;
 	d->leave = true;
-	vu_disconnect(d->session, "the controller failed");
+	snprintf(text, sizeof(text), "its controller failed: %s", why);
+	vu_disconnect(d->session, text);
 }
 
 static void

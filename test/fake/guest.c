@@ -175,7 +175,7 @@ guest_remove_ns(struct guest *g, uint32_t nsid)
 }
 
 static void
-ctrl_failed(void *arg)
+ctrl_failed(void *arg, const char *why)
 {
 	((struct guest *)arg)->failed++;
 }
