@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Goal 5: fio in a Linux guest, one file behind three devices: Belfry, QEMU's NVMe, virtio-blk with an iothread.
+"""fio in Linux guests; QEMU and belfryd may run on the same two cores.
 
-All three are in one guest and take turns; QEMU and belfryd may run on the same two cores. A guest with an emulated
-CPU (TCG) is bound by that CPU: the figures say which device costs the guest less, not what the devices could do.
+Goal 5: one file behind three devices in one guest, which take turns: Belfry, QEMU's NVMe, virtio-blk with an iothread.
+Address spaces: guests behind a virtual IOMMU, one for each of its modes, which take turns too.
+
+A guest with an emulated CPU (TCG) is bound by that CPU: the figures say what costs the guest less, not what the
+devices could do.
 """
+import contextlib
 import lzma
 import os
 import shutil
@@ -11,10 +15,20 @@ import subprocess
 
 from measures_io import make_file
 from report import TOP, rate
-from target import B, CORES, BenchError, Target, median
-from vm import Guest, accelerator, cache, fio, vfio_user
+from target import B, CORES, BenchError, Target, median, middle
+from vm import Guest, accelerator, cache, fio, iommu, iommu_set, vfio_user
 
 NAMES = ("belfry", "nvme", "virtio-blk")
+MODES = ("pt", "strict", "lazy")        # the first is what the others are compared with
+DISK = "/dev/nvme0n1"
+
+
+def guest_set():
+    """Instant if it is there; else it is fetched."""
+    if not (cache() / "initrd.img").exists():
+        raise BenchError("the guest set is missing: scripts/setup.sh --guest")
+    subprocess.run([TOP / "scripts/guest-fetch.sh"], check=True,
+                   stdout=subprocess.DEVNULL)
 
 
 def devices(path, socket):
@@ -54,11 +68,7 @@ def disks(guest):
 
 def guest(table, quick):
     """Goal 5."""
-    if not (cache() / "initrd.img").exists():
-        raise BenchError("the guest set is missing: scripts/setup.sh --guest")
-    # instant if the set is there; else it is fetched
-    subprocess.run([TOP / "scripts/guest-fetch.sh"], check=True,
-                   stdout=subprocess.DEVNULL)
+    guest_set()
     reps, seconds = (1, 1) if quick else (3, 3)
     path, folder = make_file(512), B / "test/bench-guest"
     shutil.rmtree(folder, ignore_errors=True)
@@ -99,4 +109,74 @@ def rows(table, got):
                   ours / max(others), ">= 0.90", ours >= 0.9 * max(others))
 
 
-MEASURES = {"guest": guest}
+def behind_iommu(folder, target, mode):
+    """A guest with a null device whose group of the IOMMU is in @mode."""
+    device, options = iommu(mode)
+    vm = Guest(folder / mode,
+               [device, vfio_user(target.export(target.null()), "belfry")],
+               on=CORES[:2], mem=256, **options)
+    try:
+        vm.wait_for(f"[ -b {DISK} ]")
+        iommu_set(vm, mode)
+    except BaseException:
+        vm.close()
+        raise
+    return vm
+
+
+def mapped(target, pid):
+    """(maps, unmaps) that the QEMU @pid has asked for."""
+    for listener in target.rpc("belfry_get_clients"):
+        client = listener.get("client", {})
+        if client.get("pid") == pid:
+            return client["quota"]["maps"], client["quota"]["unmaps"]
+    raise BenchError("a guest has lost its daemon")
+
+
+def iommu_turn(target, vm, mode, seconds):
+    """One run of fio: its I/Os, seconds, maps, unmaps."""
+    before = mapped(target, vm.process.pid)
+    job = fio(vm, DISK, rw="randread", bs="4k", iodepth=32, time_based=1,
+              runtime=seconds)["read"]
+    maps, unmaps = (now - then for now, then
+                    in zip(mapped(target, vm.process.pid), before))
+    ios, took = job["total_ios"], job["runtime"] / 1000
+    # What is unmapped may lag behind: Linux's lazy mode does it by the batch.
+    if not ios or (maps + unmaps if mode == "pt" else maps < ios or not unmaps):
+        raise BenchError(f"{mode}: {maps} maps, {unmaps} unmaps, {ios} I/Os")
+    return {"ios": ios, "seconds": took, "iops": ios / took, "maps": maps,
+            "unmaps": unmaps}
+
+
+def viommu(table, quick):
+    """Issue 3: what a virtual IOMMU costs, and how often it maps and unmaps."""
+    guest_set()
+    folder, got = B / "test/bench-viommu", {mode: [] for mode in MODES}
+    shutil.rmtree(folder, ignore_errors=True)
+    with Target("--idle", "adaptive") as target, \
+            contextlib.ExitStack() as opened:
+        vms = {mode: opened.enter_context(behind_iommu(folder, target, mode))
+               for mode in MODES}
+        for _ in range(1 if quick else 3):
+            for mode in MODES:
+                got[mode].append(iommu_turn(target, vms[mode], mode, 1))
+    table.data["viommu"] = {"accelerator": accelerator(), "turns": got}
+    viommu_rows(table, got)
+
+
+def viommu_rows(table, got):
+    rounds = list(zip(*([turn["iops"] for turn in got[mode]]
+                        for mode in MODES)))
+    for which, mode in enumerate(MODES):
+        iops, base, ratio = middle(rounds, which)
+        table.add("ioas", f"vIOMMU ({accelerator()}), {mode}, depth 32",
+                  rate(iops) + " IOPS",
+                  rate(base) + " IOPS, pt" if which else "",
+                  ratio if which else None)
+        maps, unmaps, took = (sum(turn[key] for turn in got[mode])
+                              for key in ("maps", "unmaps", "seconds"))
+        table.add("ioas", f"vIOMMU, {mode}: maps and unmaps",
+                  f"{rate(maps / took)} maps/s", f"{rate(unmaps / took)} unmaps/s")
+
+
+MEASURES = {"guest": guest, "viommu": viommu}

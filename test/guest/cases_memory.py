@@ -4,7 +4,7 @@ import re
 
 from cases_io import NS1, verify
 from peer import Disk, Skip
-from vm import fio
+from vm import fio, iommu, iommu_set
 
 HUGE_KIB = 2048
 FOUR_GIB = 4 << 30
@@ -138,27 +138,18 @@ def mapped(peer):
     return client["quota"]["maps"], client["quota"]["unmaps"]
 
 
-def behind_iommu(env, name, append, kind):
-    """Run fio behind a virtual IOMMU, with the disk's group of type @kind.
+def behind_iommu(env, mode):
+    """Run fio behind a virtual IOMMU; (maps, unmaps, I/Os).
 
     The case's note gets the rates of maps and unmaps.
     """
     peer = env.peer()
-    export = peer.export(name, [Disk("aio", 64, 512)])
-    iommu = {"driver": "intel-iommu", "intremap": "on",
-             "caching-mode": True}
-    if not peer.is_belfry:
-        iommu.pop("caching-mode")
-    with env.guest("vm", [iommu] + export.args,
-                   machine=",kernel-irqchip=split",
-                   append="intel_iommu=on iommu=on " + append) as guest:
+    export = peer.export(mode, [Disk("aio", 64, 512)])
+    device, options = iommu(mode, caching=peer.is_belfry)
+    with env.guest("vm", [device] + export.args, **options) as guest:
         guest.wait_for(f"[ -b {NS1} ]")
         env.expect(guest.check("ls /sys/class/iommu").strip(), "no IOMMU")
-        group = "/sys/class/nvme/nvme0/device/iommu_group/type"
-        if kind == "DMA-FQ":        # a caching IOMMU is strict until told
-            guest.check(f"echo {kind} >{group}")
-        got = guest.check(f"cat {group}").strip()
-        env.expect(got == kind, f"the IOMMU is in mode {got}")
+        iommu_set(guest, mode)
         verify(env, guest, NS1, 4)
         if peer.is_belfry:
             before = mapped(peer)
@@ -178,19 +169,19 @@ def behind_iommu(env, name, append, kind):
 
 def case_viommu(env):
     """Behind a virtual IOMMU: every buffer is mapped and unmapped."""
-    maps, unmaps, ios = behind_iommu(env, "strict", "iommu.strict=1", "DMA")
+    maps, unmaps, ios = behind_iommu(env, "strict")
     env.expect(maps >= ios and unmaps >= ios,
                f"{maps} maps and {unmaps} unmaps for {ios} I/Os")
 
 
 def case_viommu_lazy(env):
     """The same, but Linux unmaps late and by the batch."""
-    maps, unmaps, ios = behind_iommu(env, "lazy", "iommu.strict=0", "DMA-FQ")
+    maps, unmaps, ios = behind_iommu(env, "lazy")
     env.expect(maps >= ios and unmaps, f"{maps} maps and {unmaps} unmaps "
                f"for {ios} I/Os")
 
 
 def case_viommu_pt(env):
     """A virtual IOMMU that passes through: nothing is mapped for an I/O."""
-    maps, unmaps, _ = behind_iommu(env, "pt", "iommu=pt", "identity")
+    maps, unmaps, _ = behind_iommu(env, "pt")
     env.expect(not maps and not unmaps, f"{maps} maps and {unmaps} unmaps")

@@ -98,6 +98,32 @@ def vfio_user(path, name, **more):
             "socket": {"path": str(path), "type": "unix"}, **more}
 
 
+# How Linux may be behind a virtual IOMMU: {mode: (what its kernel is told, the type of the disk's group then)}
+IOMMU_MODES = {"strict": ("iommu.strict=1", "DMA"),
+               "lazy": ("iommu.strict=0", "DMA-FQ"),
+               "pt": ("iommu=pt", "identity")}
+
+
+def iommu(mode, caching=True):
+    """(QEMU's device, options of Guest) of a virtual IOMMU; @caching: the devices hear of each map."""
+    device = {"driver": "intel-iommu", "intremap": "on"}
+    if caching:
+        device["caching-mode"] = True
+    return device, {"machine": ",kernel-irqchip=split", "append":
+                    f"intel_iommu=on iommu=on {IOMMU_MODES[mode][0]}"}
+
+
+def iommu_set(guest, mode, ctrl="nvme0"):
+    """See to it that the controller's group is of that mode."""
+    kind = IOMMU_MODES[mode][1]
+    group = f"/sys/class/nvme/{ctrl}/device/iommu_group/type"
+    if mode == "lazy":          # a caching IOMMU is strict until told
+        guest.check(f"echo {kind} >{group}")
+    got = guest.check(f"cat {group}").strip()
+    if got != kind:
+        raise GuestError(f"the IOMMU is in mode {got}, not {kind}")
+
+
 def command(folder, args, mem=512, smp=1, append="", machine="", backend=""):
     """QEMU's command line; @args are -device members or plain arguments.
 
