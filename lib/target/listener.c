@@ -18,6 +18,8 @@ struct starter {
 	struct endpoint_start start;
 	struct listener *listener;
 	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+	struct work work;
+	bool no_user, no_group;
 };
 
 static unsigned load[REACTOR_MAX]; /* listeners by home */
@@ -151,6 +153,17 @@ listener_new(struct subsystem *s, const struct listener_config *cfg)
 	return l;
 }
 
+/* The request has its answer. */
+static void
+not_started(struct starter *st)
+{
+	struct subsystem *s = st->listener->subsystem;
+
+	listener_free(st->listener);
+	free(st);
+	subsystem_step(s);
+}
+
 static void
 started(struct endpoint_start *start, struct endpoint *ep, int err)
 {
@@ -159,75 +172,96 @@ started(struct endpoint_start *start, struct endpoint *ep, int err)
 	struct subsystem *s = l->subsystem;
 	struct rpc_req *req = l->starting;
 
+	if (!ep) {
+		bad_params(req, "cannot listen on %s: %s", st->path,
+			   err == -EADDRINUSE ? "another process does"
+			   : err == -EEXIST   ? "it exists and is no socket"
+					      : strerror(-err));
+		not_started(st);
+		return;
+	}
 	l->starting = NULL;
 	l->ep = ep;
-	if (ep) {
-		l->state = LISTENER_UP;
-		/* hosts may have changed on the way */
-		endpoint_admit(ep, subsystem_admits(s));
-		rpc_result(req, json_true());
-	} else {
-		if (err == -EADDRINUSE)
-			bad_params(req,
-				   "cannot listen on %s: another process does",
-				   st->path);
-		else if (err == -EEXIST)
-			bad_params(
-				req,
-				"cannot listen on %s: it exists and is no socket",
-				st->path);
-		else
-			bad_params(req, "cannot listen on %s: %s", st->path,
-				   strerror(-err));
-		listener_free(l);
-	}
+	l->state = LISTENER_UP;
+	/* hosts may have changed on the way */
+	endpoint_admit(ep, subsystem_admits(s));
+	rpc_result(req, json_true());
 	free(st);
 	subsystem_step(s);
 }
 
-/* A name or a number to an id; -1: not given. */
-static bool
-resolve_owner(struct rpc_req *req, const char *name, int *uid)
-{
-	const struct passwd *pw;
-	uint64_t n;
+/* ---- whose socket it is: users and groups may be looked up over a network, so a worker does ---- */
 
-	*uid = -1;
-	if (!name)
-		return true;
-	if (!util_parse_u64(name, &n) && n < INT32_MAX) {
-		*uid = (int)n;
-		return true;
-	}
-	pw = getpwnam(name);
-	if (!pw) {
-		bad_params(req, "'owner': there is no user '%.64s'", name);
-		return false;
-	}
-	*uid = (int)pw->pw_uid;
-	return true;
+static bool
+user_id(const char *name, char *buf, size_t len, int *id)
+{
+	struct passwd pw, *found = NULL;
+
+	if (!getpwnam_r(name, &pw, buf, len, &found) && found)
+		*id = (int)pw.pw_uid;
+	return found != NULL;
 }
 
 static bool
-resolve_group(struct rpc_req *req, const char *name, int *gid)
+group_id(const char *name, char *buf, size_t len, int *id)
 {
-	const struct group *gr;
-	uint64_t n;
+	struct group gr, *found = NULL;
 
-	*gid = -1;
+	if (!getgrnam_r(name, &gr, buf, len, &found) && found)
+		*id = (int)gr.gr_gid;
+	return found != NULL;
+}
+
+/* A name or a number to an id; -1: not given. */
+static bool
+resolve(const char *name, int *id,
+	bool (*look_up)(const char *name, char *buf, size_t len, int *id))
+{
+	static const size_t len = 1 << 20; /* a group has its members named */
+	uint64_t n;
+	bool found;
+	char *buf;
+
+	*id = -1;
 	if (!name)
 		return true;
 	if (!util_parse_u64(name, &n) && n < INT32_MAX) {
-		*gid = (int)n;
+		*id = (int)n;
 		return true;
 	}
-	gr = getgrnam(name);
-	if (!gr) {
-		bad_params(req, "'group': there is no group '%.64s'", name);
-		return false;
-	}
-	*gid = (int)gr->gr_gid;
-	return true;
+	buf = malloc(len);
+	found = buf && look_up(name, buf, len, id);
+	free(buf);
+	return found;
+}
+
+static void
+resolve_work(struct work *w)
+{
+	struct starter *st = container_of(w, struct starter, work);
+	const struct listener_config *cfg = &st->listener->cfg;
+	struct endpoint_config *ec = &st->start.cfg;
+
+	st->no_user = !resolve(cfg->owner, &ec->uid, user_id);
+	st->no_group = !resolve(cfg->group, &ec->gid, group_id);
+}
+
+static void
+resolve_done(struct work *w)
+{
+	struct starter *st = container_of(w, struct starter, work);
+	const struct listener_config *cfg = &st->listener->cfg;
+
+	if (st->no_user)
+		bad_params(st->listener->starting,
+			   "'owner': there is no user '%.64s'", cfg->owner);
+	else if (st->no_group)
+		bad_params(st->listener->starting,
+			   "'group': there is no group '%.64s'", cfg->group);
+	else
+		endpoint_start(&st->start);
+	if (st->no_user || st->no_group)
+		not_started(st);
 }
 
 static bool
@@ -302,9 +336,7 @@ listener_add(struct rpc_req *req, struct subsystem *s,
 		return;
 	}
 	ec = &st->start.cfg;
-	if (!check_add(req, cfg, st->path, sizeof(st->path)) ||
-	    !resolve_owner(req, cfg->owner, &ec->uid) ||
-	    !resolve_group(req, cfg->group, &ec->gid)) {
+	if (!check_add(req, cfg, st->path, sizeof(st->path))) {
 		free(st);
 		return;
 	}
@@ -326,7 +358,9 @@ listener_add(struct rpc_req *req, struct subsystem *s,
 	ec->arena_len = target_arena_len();
 	st->start.home = st->listener->home;
 	st->start.done = started;
-	endpoint_start(&st->start);
+	st->work.fn = resolve_work;
+	st->work.done = resolve_done;
+	work_submit(WORK_CONTROL, &st->work);
 }
 
 static void
