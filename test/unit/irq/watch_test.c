@@ -233,6 +233,33 @@ parks_for_good(void **state)
 	close(fd);
 }
 
+/* Stuck in the very moments in which the watchdog parks: between its flag, its last look and its sleep. */
+static void
+stuck_as_it_parks(void **state)
+{
+	int fd = eventfd(0, 0);
+	uint64_t most = UINT64_MAX - 1, took, end, worst = 0;
+
+	assert_int_equal(write(fd, &most, 8), 8);
+	for (unsigned i = 0; i < 60; i++) {
+		struct irq_set *set = set_bound(fd);
+
+		/* All at once is quiet for 20 ms; then there is one moment. */
+		end = util_now_ns() + 2000000000;
+		while (!__atomic_load_n(&watch_parked, __ATOMIC_RELAXED))
+			assert_true(util_now_ns() < end);
+		end = util_now_ns() + i * 300;
+		while (util_now_ns() < end)
+			;
+		took = (uintptr_t)raise_timed(set);
+		worst = took > worst ? took : worst;
+		assert_true(irq_dead(set));
+		irq_set_destroy(set);
+	}
+	assert_true(worst < 200000000);
+	close(fd);
+}
+
 int
 watch_tests(void)
 {
@@ -243,6 +270,7 @@ watch_tests(void)
 		cmocka_unit_test(none_lost),
 		cmocka_unit_test(quiesce_waits),
 		cmocka_unit_test(parks_for_good),
+		cmocka_unit_test(stuck_as_it_parks),
 	};
 
 	return cmocka_run_group_tests_name("watch", tests, NULL, NULL);
