@@ -114,15 +114,18 @@ uint32_t vm_csts(struct vm *v);
 bool vm_dropped(struct vm *v, unsigned ms);
 void vm_use_shadow(struct vm *v);
 
-/* Reads one after the other on a machine of its own, in a thread: does anything disturb it? */
+/* Reads one after the other on a machine of its own, in a thread: does anything disturb it? (common_neighbour.c) */
+#define NEIGHBOUR_WAITS 16
 struct neighbour {
 	struct vm vm;
 	pthread_t thread;
 	bool stop, failed;
 	uint64_t count, max_gap_us;
+	int waits[NEIGHBOUR_WAITS]; /* schedstat of the threads in its way */
+	unsigned nwaits;
 };
 void neighbour_start(struct neighbour *n, const char *where);
-/* The largest gap between two completions since the start or the last call. */
+/* The largest gap between two completions since the start or the last call, but for what they waited for a processor. */
 uint64_t neighbour_gap_us(struct neighbour *n);
 /* Stops it; it must have done something, without an error. */
 void neighbour_stop(struct neighbour *n);
