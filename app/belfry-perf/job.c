@@ -346,12 +346,13 @@ load(struct worker *w)
 static void
 read_back(struct worker *w)
 {
+	uint64_t grace = (uint64_t)(GRACE_S * w->hz), seen = tick();
 	bool busy = true;
 
 	record(w, false);
 	for (unsigned i = 0; i < w->njobs; i++)
 		verify_read_back(w->jobs[i]);
-	while (busy && !*w->stop && !any_fault(w) && tick() < w->p.end) {
+	while (busy && !*w->stop && !any_fault(w) && tick() - seen < grace) {
 		unsigned n = 0;
 
 		busy = false;
@@ -359,7 +360,9 @@ read_back(struct worker *w)
 			n += reap(w->jobs[i]) > 0;
 			busy |= fill_back(w->jobs[i]);
 		}
-		if (!n && busy && w->irq)
+		if (n)
+			seen = tick();
+		else if (busy && w->irq)
 			usleep(50);
 	}
 }

@@ -158,6 +158,8 @@ run_pass(struct perf *p, bool readback)
 	unsigned n = 0;
 	int err = 0;
 
+	if (readback) /* all of it, however long that takes */
+		ph.end = ph.last = UINT64_MAX;
 	for (; !err && n < p->nworkers; n++) {
 		p->workers[n].p = ph;
 		p->workers[n].readback = readback;

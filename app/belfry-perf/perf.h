@@ -116,7 +116,7 @@ struct phases {
 	uint64_t start, warm, end, last;
 };
 
-/* One pass: read back what verify knows was written (then @p->end is the latest end), or the load. */
+/* One pass: read back all that verify knows was written (then there is no @p.end), or the load. */
 struct worker {
 	struct job **jobs;
 	unsigned njobs;

@@ -165,7 +165,9 @@ def test_verify_on_memory_and_on_nothing():
     with Daemon() as d:
         m = export(d, "m", "bdev_malloc_create", block_size=512, num_blocks=32768)
         for more in (["--rw", "randwrite"], ["--rw", "randrw", "--bs", "64k", "--queues", "2", "--qd", "8"],
-                     ["--rw", "write", "--bs", "12k", "--qd", "31"]):
+                     ["--rw", "write", "--bs", "12k", "--qd", "31"],
+                     # all of it, though reading takes longer than --time
+                     ["--rw", "write", "--bs", "512", "--qd", "4", "--warmup", "0.5", "--time", "0.01"]):
             out, _ = perf(m, "--verify", "crc32c", *more)
             assert out["checked"] >= out["written"] > 0, out
         # A device that drops the data is found out.
