@@ -4,7 +4,8 @@
  *
  * Not for: overlap rules, memory, permissions; it only keeps order.
  * A search reads two cache lines a level, a miss among small extents nothing
- * else; large tables remember which leaf has which part of the space, so most searches skip the levels above. No two extents share a page.
+ * else; large tables remember which leaf has which part of the space, so most searches skip the levels above, and guess the
+ * place in it, which is right where extents are spread evenly. No two extents share a page.
  * Thread: the owner's.
  */
 #ifndef IOAS_TABLE_H

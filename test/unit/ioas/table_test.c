@@ -169,6 +169,124 @@ ends_of_the_space(void **state)
 	table_clear(&t);
 }
 
+/*
+ * Large tables, where a search guesses. What is there is told by page: no two share one.
+ */
+#define PAGES 40000u
+
+static const struct large_case {
+	const char *name;
+	uint64_t base;
+	bool uneven; /* and some begin inside of their page */
+	bool down;   /* the top leaf has 63, and what pads it */
+} larges[] = {
+	{ "even, at the bottom", 0, false, false },
+	{ "even, in the middle", 1ull << 40, false, false },
+	{ "even, at the top", -(uint64_t)PAGES * 4096, false, false },
+	{ "even, from the top down", -(uint64_t)PAGES * 4096, false, true },
+	{ "uneven, in the middle", 1ull << 40, true, false },
+	{ "uneven, at the top", -(uint64_t)PAGES * 4096, true, false },
+};
+
+static struct large {
+	const struct large_case *c;
+	struct table t;
+	struct range {
+		uint64_t iova, len;
+	} has[PAGES];	       /* by its first page; len 0: none */
+	uint32_t owner[PAGES]; /* first page of who has it, and one; 0: nobody */
+} big;
+
+static void
+large_add(uint32_t page, uint32_t pages, uint32_t sub)
+{
+	struct range *r = &big.has[page];
+	struct extent e = { 0 };
+
+	r->iova = big.c->base + page * 4096ull + sub;
+	r->len = e.len = pages * 4096ull - sub;
+	assert_int_equal(table_insert(&big.t, r->iova, &e), 0);
+	for (uint32_t i = 0; i < pages; i++)
+		big.owner[page + i] = page + 1;
+}
+
+static void
+large_drop(uint32_t page)
+{
+	table_remove(&big.t, big.has[page].iova);
+	big.has[page].len = 0;
+	for (uint32_t i = page; i < PAGES && big.owner[i] == page + 1; i++)
+		big.owner[i] = 0;
+}
+
+static void
+large_look(uint32_t page)
+{
+	uint64_t iova = big.c->base + page * 4096ull + rnd(4096), start = 0;
+	uint32_t owner = big.owner[page];
+	const struct range *r = owner ? &big.has[owner - 1] : NULL;
+	const struct extent *e = table_lookup(&big.t, iova, &start);
+
+	if (!r || iova < r->iova) {
+		assert_null(e);
+		return;
+	}
+	assert_non_null(e);
+	assert_int_equal(start, r->iova);
+	assert_int_equal(e->len, r->len);
+}
+
+static void
+large_look_all(void)
+{
+	large_look(PAGES - 1); /* before a guess was wrong */
+	for (uint32_t i = 0; i < PAGES; i++)
+		large_look(i);
+	for (uint32_t i = 0; i < 2 * PAGES; i++)
+		large_look(rnd(PAGES));
+}
+
+static void
+large_fill(bool uneven, bool down)
+{
+	uint32_t page = 0;
+
+	for (; down && page < PAGES; page += 4)
+		large_add(PAGES - 1 - page, 1, 0);
+	if (down)
+		return;
+	/* the very last page too: its key is next to what pads a leaf */
+	for (; page + 8 < PAGES; page += uneven ? 2 + rnd(6) : 4)
+		large_add(page, uneven ? 1 + rnd(2) : 1 + page / 4 % 3,
+			  uneven && !rnd(5) ? 512 : 0);
+	large_add(PAGES - 1, 1, 0);
+}
+
+static void
+guesses_are_right(void **state)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(larges); i++) {
+		memset(&big, 0, sizeof(big));
+		big.c = &larges[i];
+		large_fill(big.c->uneven, big.c->down);
+		assert_non_null(big.t.finger);
+		large_look_all();
+		/* the places in a leaf move, with and without splits and merges */
+		for (uint32_t n = 0; n < 20000; n++) {
+			uint32_t page = rnd(PAGES);
+
+			if (big.has[page].len)
+				large_drop(page);
+			else if (!big.owner[page] && rnd(2))
+				large_add(page, 1, 0);
+			large_look(page);
+			large_look(MIN(page + rnd(8), PAGES - 1));
+		}
+		large_look_all();
+		table_clear(&big.t);
+	}
+}
+
 int
 table_tests(void)
 {
@@ -176,6 +294,7 @@ table_tests(void)
 		cmocka_unit_test(random_is_right),
 		cmocka_unit_test(orders_are_right),
 		cmocka_unit_test(ends_of_the_space),
+		cmocka_unit_test(guesses_are_right),
 	};
 
 	return cmocka_run_group_tests_name("table", tests, NULL, NULL);
