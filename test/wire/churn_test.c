@@ -224,9 +224,7 @@ setup(void **state)
 
 	if (err)
 		return err;
-	json_decref(rpc("bdev_malloc_create",
-			json_pack("{s:s,s:i,s:i}", "name", "m1", "block_size",
-				  512, "num_blocks", 8192)));
+	wire_malloc("m1", 8192);
 	wire_export("vm2", "m1");
 	return 0;
 }

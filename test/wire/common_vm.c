@@ -71,6 +71,14 @@ wire_aio(const char *name)
 }
 
 void
+wire_malloc(const char *name, unsigned blocks)
+{
+	json_decref(rpc("bdev_malloc_create",
+			json_pack("{s:s,s:i,s:i}", "name", name, "block_size",
+				  512, "num_blocks", (int)blocks)));
+}
+
+void
 wire_delay(const char *name, const char *base, unsigned ms)
 {
 	int us = (int)ms * 1000;

@@ -367,9 +367,7 @@ setup(void **state)
 
 	if (err)
 		return err;
-	json_decref(rpc("bdev_malloc_create",
-			json_pack("{s:s,s:i,s:i}", "name", "m2", "block_size",
-				  512, "num_blocks", 64)));
+	wire_malloc("m2", 64);
 	wire_export("vm2", "m2");
 	return 0;
 }

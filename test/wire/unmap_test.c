@@ -18,12 +18,8 @@ setup(void **state)
 
 	if (err)
 		return err;
-	json_decref(rpc("bdev_malloc_create",
-			json_pack("{s:s,s:i,s:i}", "name", "m1", "block_size",
-				  512, "num_blocks", 8192)));
-	json_decref(rpc("bdev_malloc_create",
-			json_pack("{s:s,s:i,s:i}", "name", "m2", "block_size",
-				  512, "num_blocks", 8192)));
+	wire_malloc("m1", 8192);
+	wire_malloc("m2", 8192);
 	wire_delay("slow", "m1", SLOW_MS);
 	wire_export("vms", "slow");
 	json_decref(rpc("nvmf_subsystem_add_ns",

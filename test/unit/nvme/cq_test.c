@@ -9,23 +9,6 @@
 
 static const struct nvme_sqe flush = { .opcode = 0, .nsid = 1 };
 
-static unsigned
-count(int fd)
-{
-	uint64_t n = 0;
-
-	return read(fd, &n, sizeof(n)) == sizeof(n) ? (unsigned)n : 0;
-}
-
-static int
-bind_vector(struct guest *g, enum irq_index index, unsigned iv)
-{
-	int fd = eventfd(0, EFD_NONBLOCK), mine = dup(fd);
-
-	assert_int_equal(irq_bind(g->irqs, index, iv, 1, &fd), 0);
-	return mine;
-}
-
 static void
 test_msix(void **state)
 {
@@ -38,18 +21,18 @@ test_msix(void **state)
 	assert_int_equal(guest_create_q(g, 2, 64, false),
 			 0); /* no interrupts */
 	assert_int_equal(guest_cmd(g, 1, flush, NULL), 0);
-	assert_int_equal(count(one), 1);
+	assert_int_equal(irqs_seen(one), 1);
 	for (unsigned i = 0; i < 20; i++)
 		guest_put(g, 1, flush);
 	guest_ring(g, 1);
 	guest_step(g, 1);
-	assert_int_equal(count(one), 1); /* one write a vector and round */
+	assert_int_equal(irqs_seen(one), 1); /* one write a vector and round */
 	for (unsigned i = 0; i < 20; i++)
 		assert_true(guest_wait(g, 1, &cqe));
-	assert_in_range(count(one), 0, 4);
+	assert_in_range(irqs_seen(one), 0, 4);
 	assert_int_equal(guest_cmd(g, 2, flush, NULL), 0);
-	assert_int_equal(count(two), 0);
-	assert_int_equal(count(one), 0);
+	assert_int_equal(irqs_seen(two), 0);
+	assert_int_equal(irqs_seen(one), 0);
 	close(one);
 	close(two);
 }
@@ -82,7 +65,7 @@ test_shared_vector(void **state)
 	guest_ring(g, 1);
 	guest_ring(g, 2);
 	guest_step(g, 1);
-	assert_int_equal(count(fd), 1);
+	assert_int_equal(irqs_seen(fd), 1);
 	close(fd);
 }
 
@@ -100,31 +83,31 @@ test_coalescing(void **state)
 
 	admin = bind_vector(g, IRQ_MSIX, 0);
 	assert_int_equal(guest_cmd(g, 0, set, NULL), 0);
-	count(admin);
+	irqs_seen(admin);
 	assert_int_equal(guest_cmd(g, 0, cd, NULL), 0);
-	assert_int_equal(count(admin), 1); /* never coalesced */
+	assert_int_equal(irqs_seen(admin), 1); /* never coalesced */
 	assert_int_equal(guest_cmd(g, 1, flush, NULL), 0);
-	assert_int_equal(count(fd), 1); /* CD: not this vector */
+	assert_int_equal(irqs_seen(fd), 1); /* CD: not this vector */
 	cd.cdw11 = 1;
 	assert_int_equal(guest_cmd(g, 0, cd, NULL), 0);
 	for (unsigned i = 0; i < 3; i++) {
 		guest_submit(g, 1, flush);
 		guest_step(g, 1);
-		assert_int_equal(count(fd), 0);
+		assert_int_equal(irqs_seen(fd), 0);
 	}
 	guest_submit(g, 1, flush);
 	guest_step(g, 1);
-	assert_int_equal(count(fd), 1); /* the fourth */
+	assert_int_equal(irqs_seen(fd), 1); /* the fourth */
 	guest_submit(g, 1, flush);
 	guest_step(g, 1);
-	assert_int_equal(count(fd), 0);
+	assert_int_equal(irqs_seen(fd), 0);
 	guest_run_ms(g, 40);
-	assert_int_equal(count(fd), 1); /* or time */
+	assert_int_equal(irqs_seen(fd), 1); /* or time */
 	while (guest_take(g, 1, &cqe))
 		;
 	assert_int_equal(guest_cmd(g, 1, flush, NULL), 0);
 	guest_run_ms(g, 40);
-	assert_int_equal(count(fd), 0); /* taken before it was due */
+	assert_int_equal(irqs_seen(fd), 0); /* taken before it was due */
 	close(fd);
 	close(admin);
 }
@@ -139,11 +122,11 @@ test_intx(void **state)
 
 	guest_step(g, 5);
 	assert_false(g->ctrl->intx_level);
-	count(fd);
+	irqs_seen(fd);
 	guest_submit(g, 1, flush);
 	guest_submit(g, 1, flush);
 	guest_step(g, 5);
-	assert_int_equal(count(fd), 1);
+	assert_int_equal(irqs_seen(fd), 1);
 	assert_true(g->ctrl->intx_level);
 	assert_true(guest_take(g, 1, &cqe));
 	guest_step(g, 5);
@@ -179,7 +162,7 @@ test_intx_shutdown(void **state)
 	fake_bdev_hold(w->disk, true);
 	guest_submit(g, 1, flush);
 	guest_step(g, 5);
-	count(fd);
+	irqs_seen(fd);
 	guest_wr(g, NVME_REG_CC, guest_rd(g, NVME_REG_CC) | 1 << 14);
 	guest_step(g, 5);
 	assert_false(g->ctrl->intx_level);
@@ -187,7 +170,7 @@ test_intx_shutdown(void **state)
 	fake_bdev_release(w->disk, 1, 0);
 	guest_step(g, 5);
 	assert_true(g->ctrl->intx_level);
-	assert_int_equal(count(fd), 1);
+	assert_int_equal(irqs_seen(fd), 1);
 	assert_true(guest_take(g, 1, &cqe));
 	guest_wr(g, 0x1000 + 4 * 3, g->q[1].head); /* as a message, too */
 	guest_step(g, 5);

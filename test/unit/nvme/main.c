@@ -2,6 +2,8 @@
 #include "unit.h"
 
 #include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 /* Files that a build may not have. */
 int admin_tests(void) __attribute__((weak));
@@ -14,6 +16,23 @@ int aer_tests(void) __attribute__((weak));
 #define DISK_BLOCKS 4096
 
 struct sigaction sigbus; /* ours: the runner replaces it for each test */
+
+unsigned
+irqs_seen(int fd)
+{
+	uint64_t n = 0;
+
+	return read(fd, &n, sizeof(n)) == sizeof(n) ? (unsigned)n : 0;
+}
+
+int
+bind_vector(struct guest *g, enum irq_index index, unsigned iv)
+{
+	int fd = eventfd(0, EFD_NONBLOCK), mine = dup(fd);
+
+	assert_int_equal(irq_bind(g->irqs, index, iv, 1, &fd), 0);
+	return mine;
+}
 
 struct nvme_req *
 take_req(struct nvme_sq *sq)

@@ -32,6 +32,10 @@ int world_teardown(void **state);
 /* A request as sq_fetch() makes them; ends by req_drop() and the like. */
 struct nvme_req *take_req(struct nvme_sq *sq);
 
+/* An eventfd of the vector: the caller's. And what it has counted since the last time. */
+int bind_vector(struct guest *g, enum irq_index index, unsigned iv);
+unsigned irqs_seen(int fd);
+
 extern struct sigaction sigbus;
 
 int prp_tests(void);
