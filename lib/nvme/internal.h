@@ -298,8 +298,9 @@ struct nvme_ctrl {
 	uint64_t keep_alive_deadline; /* 0: not armed */
 	uint64_t scan_at;	      /* next look at unused doorbells */
 	/* drain (teardown.c) */
-	uint8_t drain;	   /* DRAIN_*: why */
-	bool enable_again; /* CC.EN was set while draining */
+	uint8_t drain;	     /* DRAIN_*: why */
+	bool enable_again;   /* CC.EN was set while draining */
+	bool shutdown_again; /* so was CC.SHN */
 	bool hush_busy, rest_busy;
 	uint8_t hush_want, hush_done; /* HUSH_*: all groups */
 	uint8_t rest_done;	      /* REST_*: the groups but home's */

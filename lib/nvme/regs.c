@@ -89,18 +89,23 @@ regs_write_cc(struct nvme_ctrl *ctrl, uint32_t val)
 	if (NVME_CC_EN(old) && NVME_CC_EN(val))
 		val = (old & ~CC_LIVE) | (val & CC_LIVE);
 	ctrl->cc = val;
-	shn = NVME_CC_SHN(val);
-	if (shn && shn != 3 && shn != NVME_CC_SHN(old))
-		ctrl_shutdown(ctrl);
 	if (NVME_CC_EN(old) && !NVME_CC_EN(val)) {
 		ctrl->enable_again = false;
 		ctrl_drain(ctrl, DRAIN_RESET);
 	} else if (!NVME_CC_EN(old) && NVME_CC_EN(val)) {
+		/* it was shut down while disabled: as after any shutdown */
+		if (ctrl->shutdown != SHUT_NONE)
+			ctrl_drain(ctrl, DRAIN_RESET);
 		if (ctrl->drain)
 			ctrl->enable_again = true; /* when that has ended */
 		else
 			ctrl_enable(ctrl);
 	}
+	shn = NVME_CC_SHN(val);
+	if (!shn)
+		ctrl->shutdown_again = false;
+	else if (shn != 3 && shn != NVME_CC_SHN(old))
+		ctrl_shutdown(ctrl);
 	link_report(ctrl);
 }
 

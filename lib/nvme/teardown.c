@@ -268,6 +268,7 @@ flush_done(struct bdev_io *io)
 void
 ctrl_shutdown(struct nvme_ctrl *ctrl)
 {
+	ctrl->shutdown_again = ctrl->drain != 0; /* when that has ended */
 	if (ctrl->shutdown != SHUT_NONE || ctrl->drain)
 		return;
 	ctrl->shutdown = SHUT_WAIT;
@@ -282,7 +283,7 @@ ctrl_shutdown(struct nvme_ctrl *ctrl)
 static void
 shutdown_step(struct nvme_ctrl *ctrl)
 {
-	if (ctrl->shutdown == SHUT_WAIT && hushed(ctrl) &&
+	if (ctrl->shutdown == SHUT_WAIT && !ctrl->flushing && hushed(ctrl) &&
 	    rested(ctrl, REST_WAIT) && !ctrl->group.io_inflight) {
 		ctrl->shutdown = SHUT_FLUSH;
 		ctrl->flush_failed = false;
@@ -334,6 +335,8 @@ ctrl_drain_step(struct nvme_ctrl *ctrl)
 	if (ctrl->enable_again && NVME_CC_EN(ctrl->cc))
 		ctrl_enable(ctrl);
 	ctrl->enable_again = false;
+	if (ctrl->shutdown_again)
+		ctrl_shutdown(ctrl);
 	link_report(ctrl);
 	resets_done(ctrl);
 }
@@ -347,7 +350,7 @@ nvme_ctrl_reset(struct nvme_ctrl *ctrl, enum nvme_reset kind,
 		ctrl->resets[ctrl->nresets].done = done;
 		ctrl->resets[ctrl->nresets++].arg = arg;
 	}
-	ctrl->enable_again = false;
+	ctrl->enable_again = ctrl->shutdown_again = false;
 	ctrl_drain(ctrl,
 		   kind == NVME_RESET_SUBSYS ? DRAIN_SUBSYS : DRAIN_FUNCTION);
 	/* at once: what is written from now on is for after the reset */

@@ -224,6 +224,83 @@ test_shutdown(void **state)
 	assert_int_equal(SHST(guest_rd(g, NVME_REG_CSTS)), 2);
 }
 
+/*
+ * CC.SHN of a controller that is not enabled, or that is just being disabled:
+ * caches are flushed, SHST says so, and the next CC.EN finds it as ever.
+ */
+static const struct shn_case {
+	const char *name;
+	uint32_t first, second; /* of CC, without a round between them */
+	bool enabled;		/* before */
+	uint32_t csts;
+} shns[] = {
+	{ "disabled, normal", 1 << 14, 1 << 14, false, 2 << 2 },
+	{ "disabled, abrupt", 2 << 14, 2 << 14, false, 2 << 2 },
+	{ "disabled, reserved", 3 << 14, 3 << 14, false, 0 },
+	{ "with the reset", 1 << 14, 1 << 14, true, 2 << 2 },
+	{ "while it resets", 0, 1 << 14, true, 2 << 2 },
+	{ "before the reset", 1 | 1 << 14, 0, true, 0 },
+	{ "with the enable", 1 | 1 << 14, 1 | 1 << 14, false, RDY | 2 << 2 },
+};
+
+static void
+test_shutdown_disabled(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+
+	for (size_t i = 0; i < ARRAY_SIZE(shns); i++) {
+		const struct shn_case *c = &shns[i];
+		uint32_t csts;
+
+		assert_int_equal(guest_enable(g, 32), RDY);
+		if (!c->enabled)
+			guest_disable(g);
+		guest_wr(g, NVME_REG_CC, c->first | CC_GOOD);
+		guest_wr(g, NVME_REG_CC, c->second | CC_GOOD);
+		guest_step(g, 50);
+		csts = guest_rd(g, NVME_REG_CSTS);
+		if (csts != c->csts)
+			fail_msg("%s: CSTS %x", c->name, csts);
+		if (c->first & 1)
+			guest_wr(g, NVME_REG_CC, 0);
+		guest_step(g, 50);
+		guest_forget_q(g);
+		assert_int_equal(guest_enable(g, 32), RDY);
+		if (guest_create_q(g, 1, 16, false))
+			fail_msg("%s: no commands afterwards", c->name);
+		guest_disable(g);
+	}
+}
+
+/* It is enabled while the flush runs: that is of a shutdown nobody waits for any more. */
+static void
+test_enable_while_flushing(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+
+	assert_int_equal(guest_enable(g, 32), RDY);
+	guest_disable(g);
+	fake_bdev_hold(w->disk, true);
+	guest_wr(g, NVME_REG_CC, 1 << 14 | CC_GOOD);
+	guest_step(g, 20);
+	assert_int_equal(SHST(guest_rd(g, NVME_REG_CSTS)), 1);
+	assert_int_equal(fake_bdev_held(w->disk), 1);
+	guest_forget_q(g);
+	guest_wr(g, NVME_REG_CC, 1 | CC_GOOD);
+	guest_step(g, 20);
+	guest_wr(g, NVME_REG_CC, 1 | 1 << 14 | CC_GOOD);
+	guest_step(g, 20);
+	fake_bdev_hold(w->disk, false);
+	fake_bdev_release(w->disk, 1, 0);
+	guest_step(g, 50);
+	assert_int_equal(guest_rd(g, NVME_REG_CSTS), RDY | 2 << 2);
+	guest_disable(g);
+	assert_int_equal(guest_enable(g, 32), RDY);
+	assert_int_equal(guest_create_q(g, 1, 16, false), 0);
+}
+
 static void
 test_nssr(void **state)
 {
@@ -337,6 +414,12 @@ regs_tests(void)
 			test_cc_frozen, world_setup_disabled, world_teardown),
 		cmocka_unit_test_setup_teardown(
 			test_shutdown, world_setup_disabled, world_teardown),
+		cmocka_unit_test_setup_teardown(test_shutdown_disabled,
+						world_setup_disabled,
+						world_teardown),
+		cmocka_unit_test_setup_teardown(test_enable_while_flushing,
+						world_setup_disabled,
+						world_teardown),
 		cmocka_unit_test_setup_teardown(test_nssr, world_setup_disabled,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_nssr_refused, world_setup,
