@@ -8,6 +8,8 @@
 
 #include "internal.h"
 
+#define MAX_NAME 255
+
 /* A request that waits for the bdev layer. */
 struct bdev_job {
 	struct bdev_ctl ctl;
@@ -84,6 +86,24 @@ static const struct rpc_param aio_table[] = {
 	P_UUID,
 };
 
+/* Names stand in logs, tables and files. */
+static bool
+name_ok(struct rpc_req *req, const char *name)
+{
+	size_t len = strlen(name), i;
+
+	for (i = 0; i < len; i++)
+		if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
+			break;
+	if (len && len <= MAX_NAME && i == len)
+		return true;
+	bad_params(
+		req,
+		"'name' must have 1 to %d bytes, none of them a control character",
+		MAX_NAME);
+	return false;
+}
+
 /* Tables that lack one of these leave it 0. */
 static bool
 create_ok(struct rpc_req *req, const struct create_params *p)
@@ -112,9 +132,7 @@ create_ok(struct rpc_req *req, const struct create_params *p)
 			   none[i].name);
 		return false;
 	}
-	if (p->name && !*p->name)
-		bad_params(req, "'name' is empty");
-	return !p->name || *p->name;
+	return !p->name || name_ok(req, p->name);
 }
 
 /* NULL: an error has been sent. */

@@ -8,6 +8,7 @@ int unit_code;
 char unit_message[1024];
 
 struct answer {
+	json_t *params; /* ours: gone with the answer, as those of a socket's client are */
 	json_t *result;
 	bool done;
 };
@@ -60,6 +61,7 @@ answered(void *arg, const json_t *result, const json_t *error)
 	struct answer *a = arg;
 
 	a->done = true;
+	json_decref(a->params);
 	a->result = json_deep_copy(result);
 	if (!error)
 		return;
@@ -72,17 +74,16 @@ json_t *
 unit_call(const char *method, const char *params)
 {
 	uint64_t end = util_now_ns() + 10ull * 1000000000;
-	json_t *p = params ? json_loads(params, 0, NULL) : NULL;
-	struct answer a = { 0 };
+	struct answer a = { .params = params ? json_loads(params, 0, NULL)
+					     : NULL };
 
-	if (params && !p)
+	if (params && !a.params)
 		fail_msg("no JSON: %s", params);
 	unit_code = 0;
 	unit_message[0] = '\0';
-	rpc_call(method, p, answered, &a);
+	rpc_call(method, a.params, answered, &a);
 	while (!a.done && util_now_ns() < end)
 		reactor_step(reactor_get(0));
-	json_decref(p);
 	assert_true(a.done);
 	return a.result;
 }
