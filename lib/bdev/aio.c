@@ -84,10 +84,12 @@ create_fn(struct work *w)
 
 	k->probe.fd = -1;
 	if (!realpath(k->filename, k->path)) {
-		k->err = bdev_fail(k->ctl, -errno, "%s: %s", k->filename,
-				   strerror(errno));
+		k->err = bdev_fail(k->ctl, -errno, "%s", k->filename);
 		return;
 	}
+	if (!k->has_uuid)
+		uuid_generate_sha1(k->uuid, path_space, k->path,
+				   strlen(k->path));
 	k->err = aio_probe(k->path, k->params.read_only, k->params.block_len,
 			   &k->probe, k->ctl);
 }
@@ -127,9 +129,6 @@ create_bdev(struct aio_create *k)
 
 	if (!a)
 		return bdev_fail(k->ctl, -ENOMEM, "out of memory");
-	if (!k->has_uuid)
-		uuid_generate_sha1(k->uuid, path_space, k->path,
-				   strlen(k->path));
 	err = bdev_setup(&a->bdev, &aio_ops, k->name, (const uuid_t *)&k->uuid,
 			 len, p->len / len, MAX(p->physical, len), k->ctl);
 	if (err)
@@ -163,6 +162,9 @@ create_done(struct work *w)
 	struct bdev_ctl *c = k->ctl;
 	int err = k->err;
 
+	/* in use: by a bdev that can be named? */
+	if (err == -EBUSY && bdev_unique(k->name, k->uuid, c))
+		err = -EEXIST;
 	if (!err) {
 		err = create_bdev(k);
 		if (err)
@@ -239,8 +241,7 @@ rescan_take(struct aio_rescan *k)
 	const char *file = aio_of(b)->filename;
 
 	if (k->err)
-		return bdev_fail(k->ctl, k->err, "%s: %s", file,
-				 strerror(-k->err));
+		return bdev_fail(k->ctl, k->err, "%s", file);
 	if (b->is_removing)
 		return bdev_fail(k->ctl, -ENODEV, "bdev %s is being deleted",
 				 b->name);
@@ -286,7 +287,7 @@ bdev_aio_rescan(const char *name, struct bdev_ctl *c)
 	err = bdev_open(b->name, false, NULL, NULL, &k->desc);
 	if (err) {
 		free(k);
-		return bdev_fail(c, err, "bdev %s: %s", name, strerror(-err));
+		return bdev_fail(c, err, "bdev %s", name);
 	}
 	k->ctl = c;
 	k->work = (struct work){ .fn = rescan_fn, .done = rescan_done };

@@ -3,6 +3,7 @@
  * aio: opens a file or block device and finds out what it can do.
  * All of it may block: on WORK_CONTROL. Not for I/O.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/falloc.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -60,32 +62,57 @@ queue_number(dev_t dev, const char *name, uint64_t *out)
 	return ok;
 }
 
+/*
+ * A file that is written has one user, those that only read share it. The lock goes with the descriptor. A file system
+ * that has no locks protects nobody.
+ */
+static bool
+locked_by_others(int fd, bool read_only)
+{
+	return flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) &&
+	       errno == EWOULDBLOCK;
+}
+
 static int
 open_file(const char *path, bool read_only, struct aio_probe *p,
 	  struct bdev_ctl *c)
 {
 	int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
 	struct stat st;
+	int err;
 
 	/* Looked at before it is opened: opening a FIFO or a tape does things. */
 	if (stat(path, &st))
-		return bdev_fail(c, -errno, "%s: %s", path, strerror(errno));
+		return bdev_fail(c, -errno, "%s", path);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return bdev_fail(c, -EINVAL,
 				 "%s: neither a file nor a block device", path);
 	p->is_block = S_ISBLK(st.st_mode);
+	if (p->is_block && !read_only)
+		flags |= O_EXCL; /* not while it is mounted, say */
 	p->fd = open(path, flags | O_DIRECT);
 	p->direct = p->fd >= 0;
 	if (p->fd < 0 && errno == EINVAL)
 		p->fd = open(path, flags);
-	if (p->fd >= 0)
+	err = -errno;
+	if (p->fd >= 0 && (p->is_block || !locked_by_others(p->fd, read_only)))
 		return 0;
-	if (!read_only && (errno == EACCES || errno == EROFS || errno == EPERM))
+	if (p->fd >= 0) {
+		close(p->fd);
+		err = -EBUSY;
+	}
+	p->fd = -1;
+	if (err == -EBUSY)
 		return bdev_fail(
-			c, -errno,
-			"%s: %s: not writable, set readonly if that is meant",
-			path, strerror(errno));
-	return bdev_fail(c, -errno, "%s: %s", path, strerror(errno));
+			c, err,
+			"%s is in use (mounted, part of a volume, or served by another daemon): end that, or set readonly if nobody writes to it",
+			path);
+	if (!read_only && (err == -EACCES || err == -EROFS || err == -EPERM))
+		return bdev_fail(
+			c, err,
+			"%s: not writable, set readonly if that is meant",
+			path);
+	return bdev_fail(c, err, "%s", path);
 }
 
 /* Where statx does not tell: which length does a direct read take? */
@@ -150,7 +177,7 @@ find_block(struct aio_probe *p, const char *path, struct bdev_ctl *c)
 	struct stat st;
 
 	if (ioctl(p->fd, BLKSSZGET, &logical) || fstat(p->fd, &st))
-		return bdev_fail(c, -errno, "%s: %s", path, strerror(errno));
+		return bdev_fail(c, -errno, "%s", path);
 	if (ioctl(p->fd, BLKPBSZGET, &physical) || !is_pow2(physical))
 		physical = (unsigned)logical;
 	p->logical = (uint32_t)logical;
@@ -241,7 +268,7 @@ aio_probe(const char *path, bool read_only, uint32_t block_len,
 		goto close_fd;
 	err = aio_file_len(p->fd, p->is_block, &p->len);
 	if (err) {
-		bdev_fail(c, err, "%s: %s", path, strerror(-err));
+		bdev_fail(c, err, "%s", path);
 		goto close_fd;
 	}
 	err = check_len(p, path, block_len, c);

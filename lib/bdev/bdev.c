@@ -102,27 +102,37 @@ bdev_name_taken(const char *name)
 }
 
 int
-bdev_register(struct bdev *b, struct bdev_ctl *c)
+bdev_unique(const char *name, const uuid_t uuid, struct bdev_ctl *c)
 {
 	struct bdev *other;
-	char uuid[UUID_STR_LEN];
+	char text[UUID_STR_LEN];
 
 	list_for_each(other, &bdevs, node) {
-		if (!strcmp(other->name, b->name))
+		if (!strcmp(other->name, name))
 			return bdev_fail(
 				c, -EEXIST,
 				other->is_removing
 					? "bdev %s is still being deleted"
 					: "bdev %s already exists",
-				b->name);
-		if (uuid_compare(other->uuid, b->uuid))
+				name);
+		if (uuid_compare(other->uuid, uuid))
 			continue;
-		uuid_unparse_lower(b->uuid, uuid);
+		uuid_unparse_lower(uuid, text);
 		return bdev_fail(
 			c, -EEXIST,
 			"bdev %s has the uuid %s already: the same file, or give another uuid",
-			other->name, uuid);
+			other->name, text);
 	}
+	return 0;
+}
+
+int
+bdev_register(struct bdev *b, struct bdev_ctl *c)
+{
+	int err = bdev_unique(b->name, b->uuid, c);
+
+	if (err)
+		return err;
 	bdev_accept(b);
 	list_push_back(&bdevs, &b->node);
 	b->registered = true;

@@ -147,6 +147,8 @@ int bdev_setup(struct bdev *b, const struct bdev_ops *ops, const char *name,
 void bdev_cleanup(struct bdev *b);
 /* Control reactor. -EEXIST: name or UUID taken. Sets c->bdev. */
 int bdev_register(struct bdev *b, struct bdev_ctl *c);
+/* Is there no device of this name, and none of this UUID? -EEXIST. */
+int bdev_unique(const char *name, const uuid_t uuid, struct bdev_ctl *c);
 /* Also by one that is still being deleted. */
 bool bdev_name_taken(const char *name);
 /* Control reactor: a new length in bytes; tells the users. */

@@ -28,6 +28,8 @@ static int
 open_base(struct vbdev *v, const char *base, const char *module,
 	  struct bdev_ctl *c)
 {
+	const char *who;
+	struct bdev *b;
 	int err;
 
 	if (!base || !*base)
@@ -40,9 +42,13 @@ open_base(struct vbdev *v, const char *base, const char *module,
 		if (err)
 			bdev_close(v->base);
 	}
-	if (err == -EPERM)
-		return bdev_fail(c, err, "bdev %s is in use by another", base);
-	return err ? bdev_fail(c, err, "bdev %s: %s", base, strerror(-err)) : 0;
+	b = err == -EPERM ? bdev_find(base) : NULL;
+	if (b) {
+		who = bdev_claimed_by(b);
+		return bdev_fail(c, err, "bdev %s is in use by %s", base,
+				 who ? who : "another");
+	}
+	return err ? bdev_fail(c, err, "bdev %s", base) : 0;
 }
 
 int

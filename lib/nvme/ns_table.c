@@ -270,6 +270,7 @@ ns_open(struct subsys_ns *ns, struct nvme_op *op)
 {
 	struct bdev *b = bdev_find(ns->bdev_name);
 	struct bdev_info info;
+	const char *who;
 	int err;
 
 	if (!b)
@@ -288,9 +289,13 @@ ns_open(struct subsys_ns *ns, struct nvme_op *op)
 		if (err)
 			bdev_close(ns->desc);
 	}
-	if (err)
-		return op_error(op, err, "bdev %s cannot be opened: in use?",
-				ns->bdev_name);
+	if (err) {
+		who = err == -EPERM ? bdev_claimed_by(b) : NULL;
+		snprintf(op->error, sizeof(op->error), "bdev %s: %s %s",
+			 ns->bdev_name, who ? "in use by" : "cannot be opened:",
+			 who ? who : strerror(-err));
+		return err;
+	}
 	bdev_get_info(ns->desc, &ns->info.bdev);
 	return 0;
 }
