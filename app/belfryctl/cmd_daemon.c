@@ -82,78 +82,161 @@ save(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	return rc;
 }
 
-static int
-load_entries(struct ctl *c, const char *file, const char *subsystem,
-	     json_t *config, size_t *done)
+/* ---- load ---- */
+
+struct loading {
+	struct ctl *c;
+	const char *file;
+	json_t *known,
+		*current; /* the daemon's methods: all, and those that may be called now */
+	size_t done, skipped;
+};
+
+static bool
+has_string(const json_t *array, const char *s)
 {
-	json_t *e;
+	const json_t *e;
 	size_t i;
 
-	json_array_foreach(config, i, e) {
-		const char *method =
-			json_string_value(json_object_get(e, "method"));
-		json_t *params = json_object_get(e, "params"), *error, *r;
+	json_array_foreach((json_t *)array, i, e)
+		if (!strcmp(json_string_value(e), s))
+			return true;
+	return false;
+}
 
-		if (!method) {
-			fprintf(stderr,
-				"belfryctl: %s: subsystem %s, entry %zu has no method\n",
-				file, subsystem, i);
-			return CTL_FAILED;
+static int
+load_error(const struct loading *l, const char *subsystem, size_t entry,
+	   const char *method, const char *why)
+{
+	fprintf(stderr, "belfryctl: %s: subsystem %s, entry %zu%s%s: %s\n",
+		l->file, subsystem, entry, method ? ", " : "",
+		method ? method : "", why);
+	return CTL_FAILED;
+}
+
+/* Before anything is changed: does the daemon know this method? */
+static int
+check_entry(struct loading *l, const char *subsystem, size_t i, json_t *e)
+{
+	const char *method = json_string_value(json_object_get(e, "method"));
+
+	if (!method)
+		return load_error(l, subsystem, i, NULL,
+				  "'method' is missing or no string");
+	if (!has_string(l->known, method))
+		return load_error(l, subsystem, i, method,
+				  "Method not found; nothing was loaded");
+	return CTL_OK;
+}
+
+static int
+load_entry(struct loading *l, const char *subsystem, size_t i, json_t *e)
+{
+	const char *method = json_string_value(json_object_get(e, "method")),
+		   *why;
+	json_t *error, *r;
+	int rc = CTL_OK;
+
+	if (!has_string(l->current, method)) {
+		l->skipped++;
+		return CTL_OK;
+	}
+	r = ctl_call(l->c, method, json_incref(json_object_get(e, "params")),
+		     &error);
+	why = json_string_value(json_object_get(error, "message"));
+	if (r)
+		l->done++;
+	else
+		rc = load_error(l, subsystem, i, method,
+				why ? why : "no answer");
+	json_decref(error);
+	json_decref(r);
+	return rc;
+}
+
+static int
+for_each_entry(struct loading *l, json_t *subsystems,
+	       int (*fn)(struct loading *l, const char *subsystem, size_t i,
+			 json_t *e))
+{
+	json_t *s, *e;
+	size_t i, k;
+
+	json_array_foreach(subsystems, i, s) {
+		const char *name =
+			json_string_value(json_object_get(s, "subsystem"));
+
+		json_array_foreach(json_object_get(s, "config"), k, e) {
+			int rc = fn(l, name ? name : "?", k, e);
+
+			if (rc)
+				return rc;
 		}
-		r = ctl_call(c, method, json_incref(params), &error);
-		if (!r) {
-			fprintf(stderr,
-				"belfryctl: %s: subsystem %s, entry %zu, %s: %s\n",
-				file, subsystem, i, method,
-				json_string_value(
-					json_object_get(error, "message"))
-					? json_string_value(json_object_get(
-						  error, "message"))
-					: "no answer");
-			json_decref(error);
-			return CTL_FAILED;
-		}
-		json_decref(r);
-		(*done)++;
 	}
 	return CTL_OK;
+}
+
+static json_t *
+read_config(const char *file)
+{
+	json_error_t jerr;
+	json_t *cfg =
+		strcmp(file, "-")
+			? json_load_file(file, JSON_REJECT_DUPLICATES, &jerr)
+			: json_loadf(stdin, JSON_REJECT_DUPLICATES, &jerr);
+
+	if (!cfg && jerr.line > 0)
+		fprintf(stderr, "belfryctl: %s: line %d, column %d: %s\n", file,
+			jerr.line, jerr.column, jerr.text);
+	else if (!cfg)
+		fprintf(stderr, "belfryctl: %s\n", jerr.text);
+	else if (!json_is_array(json_object_get(cfg, "subsystems")))
+		fprintf(stderr,
+			"belfryctl: %s: no \"subsystems\" array; 'belfryctl save' shows the form\n",
+			file);
+	else
+		return cfg;
+	json_decref(cfg);
+	return NULL;
+}
+
+static int
+load_all(struct loading *l, json_t *subsystems)
+{
+	int rc = for_each_entry(l, subsystems, check_entry);
+
+	if (rc)
+		return rc;
+	rc = for_each_entry(l, subsystems, load_entry);
+	if (!l->c->json)
+		fprintf(rc ? stderr : stdout, "%zu entries loaded%s.\n",
+			l->done, rc ? ", then stopped: they stay" : "");
+	if (l->skipped)
+		fprintf(stderr,
+			"belfryctl: %s: %zu entries skipped, which only go before the daemon has begun: see belfryd -c\n",
+			l->file, l->skipped);
+	return rc;
 }
 
 static int
 load(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	json_error_t jerr;
-	json_t *cfg, *s, *subsystems;
-	size_t i, done = 0;
-	int rc = CTL_OK;
+	struct loading l = { .c = c, .file = args[0] };
+	json_t *cfg = read_config(args[0]);
+	int rc = CTL_FAILED;
 
 	(void)nargs;
 	(void)opts;
-	cfg = strcmp(args[0], "-") ? json_load_file(args[0], 0, &jerr)
-				   : json_loadf(stdin, 0, &jerr);
-	if (!cfg) {
-		fprintf(stderr, "belfryctl: %s: line %d: %s\n", args[0],
-			jerr.line, jerr.text);
+	if (!cfg)
 		return CTL_FAILED;
-	}
-	subsystems = json_object_get(cfg, "subsystems");
-	if (!json_is_array(subsystems)) {
-		fprintf(stderr,
-			"belfryctl: %s: no \"subsystems\" array; 'belfryctl save' shows the form\n",
-			args[0]);
-		rc = CTL_FAILED;
-	}
-	json_array_foreach(subsystems, i, s) {
-		const char *name =
-			json_string_value(json_object_get(s, "subsystem"));
-
-		if (rc == CTL_OK)
-			rc = load_entries(c, args[0], name ? name : "?",
-					  json_object_get(s, "config"), &done);
-	}
-	if (!c->json)
-		fprintf(rc ? stderr : stdout, "%zu entries loaded%s.\n", done,
-			rc ? ", then stopped" : "");
+	l.known = ctl_call(c, "rpc_get_methods", NULL, NULL);
+	l.current = l.known ? ctl_call(c, "rpc_get_methods",
+				       json_pack("{s:b}", "current", 1), NULL)
+			    : NULL;
+	if (l.current)
+		rc = load_all(&l, json_object_get(cfg, "subsystems"));
+	json_decref(l.known);
+	json_decref(l.current);
 	json_decref(cfg);
 	return rc;
 }

@@ -246,8 +246,8 @@ list_subsystem(struct table *t, json_t *s, json_t *bdevs, json_t *clients)
 		const char *dir =
 			json_string_value(json_object_get(addr, "traddr"));
 		json_t *client = find_by(clients, "traddr", dir);
-		json_int_t pid =
-			json_integer_value(json_object_get(client, "pid"));
+		json_int_t pid = json_integer_value(json_object_get(
+			json_object_get(client, "client"), "pid"));
 
 		json_array_foreach(json_object_get(s, "namespaces"), i, ns) {
 			const char *name = json_string_value(

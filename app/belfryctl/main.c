@@ -123,6 +123,25 @@ parse_option(struct ctl_cmd *cmd, int argc, char **argv, int *i)
 	return false;
 }
 
+/* Names those that begin with the same word. */
+static int
+no_command(int argc, char **argv)
+{
+	const char *sep = ": there are";
+
+	fprintf(stderr, "belfryctl: no command '%s%s%s'", argv[0],
+		argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
+	for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
+		for (struct ctl_cmd *c = tables[t]; c->words; c++)
+			if (strcspn(c->words, " ") == strlen(argv[0]) &&
+			    !strncmp(c->words, argv[0], strlen(argv[0]))) {
+				fprintf(stderr, "%s '%s'", sep, c->words);
+				sep = ",";
+			}
+	fputs("; see belfryctl --help\n", stderr);
+	return CTL_USAGE;
+}
+
 static int
 run(struct ctl *c, int argc, char **argv)
 {
@@ -132,12 +151,8 @@ run(struct ctl *c, int argc, char **argv)
 	bool only_args = false;
 
 	cmd = find(argc, argv, &used);
-	if (!cmd) {
-		fprintf(stderr,
-			"belfryctl: no command '%s%s%s'; see belfryctl --help\n",
-			argv[0], argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
-		return CTL_USAGE;
-	}
+	if (!cmd)
+		return no_command(argc, argv);
 	for (int i = used; i < argc; i++) {
 		if (!only_args && !strcmp(argv[i], "--")) {
 			only_args = true;
@@ -161,6 +176,37 @@ run(struct ctl *c, int argc, char **argv)
 	return cmd->run(c, args, nargs, cmd->opts);
 }
 
+/* One that takes @value (NULL: there is none); false: told on stderr. */
+static bool
+valued_option(struct ctl *c, const char *name, const char *value)
+{
+	bool socket = !strcmp(name, "-s") || !strcmp(name, "--socket");
+	char *end;
+
+	if (!socket && strcmp(name, "--timeout")) {
+		fprintf(stderr,
+			"belfryctl: unknown option '%s'; see belfryctl --help\n",
+			name);
+		return false;
+	}
+	if (!value || !*value) {
+		fprintf(stderr, "belfryctl: %s needs %s\n", name,
+			socket ? "the path of a socket" : "seconds");
+		return false;
+	}
+	if (socket) {
+		c->socket = value;
+		return true;
+	}
+	c->timeout_s = strtod(value, &end);
+	if (!*end && c->timeout_s >= 0.001 && c->timeout_s <= 86400)
+		return true;
+	fprintf(stderr,
+		"belfryctl: --timeout '%s' is not a number of seconds from 0.001 to 86400\n",
+		value);
+	return false;
+}
+
 /* Global options in front of the command. Gives how many words they take, or -1 - exit code. */
 static int
 global_options(struct ctl *c, int argc, char **argv)
@@ -176,24 +222,9 @@ global_options(struct ctl *c, int argc, char **argv)
 			return -1 - CTL_OK;
 		} else if (!strcmp(argv[i], "--json")) {
 			c->json = true;
-		} else if (i + 1 < argc && (!strcmp(argv[i], "-s") ||
-					    !strcmp(argv[i], "--socket"))) {
-			c->socket = argv[++i];
-		} else if (i + 1 < argc && !strcmp(argv[i], "--timeout")) {
-			char *end;
-
-			c->timeout_s = strtod(argv[++i], &end);
-			if (*end ||
-			    !(c->timeout_s > 0 && c->timeout_s <= 86400)) {
-				fprintf(stderr,
-					"belfryctl: --timeout '%s' is not a number of seconds\n",
-					argv[i]);
-				return -1 - CTL_USAGE;
-			}
+		} else if (valued_option(c, argv[i], argv[i + 1])) {
+			i++;
 		} else {
-			fprintf(stderr,
-				"belfryctl: unknown option '%s'; see belfryctl --help\n",
-				argv[i]);
 			return -1 - CTL_USAGE;
 		}
 	}
