@@ -20,6 +20,8 @@
 
 #include "belfryd.h"
 
+#define FEW_FILES 1024
+
 static struct reactor_fd signals;
 
 static void
@@ -31,7 +33,7 @@ usage(FILE *f)
 	      "                          (default: the first core this process may use)\n"
 	      "  -r, --rpc-socket PATH   JSON-RPC socket (default " DEFAULT_SOCKET
 	      "); may be given twice\n"
-	      "  -c, --json FILE         load this configuration first\n"
+	      "  -c, --json FILE         load this configuration first (--config is the same)\n"
 	      "      --wait-for-rpc      begin only at framework_start_init\n"
 	      "      --idle adaptive|poll  sleep when there is nothing to do (the default), or never\n"
 	      "      --spin-us N         adaptive: spin this long after the last work (default 1000)\n"
@@ -39,7 +41,7 @@ usage(FILE *f)
 	      "  -L, --log-level LEVEL   ERROR, WARNING, NOTICE (default), INFO, DEBUG\n"
 	      "  -h, --help              this text\n"
 	      "  -V, --version           the version\n\n"
-	      "Exit codes: 0 stopped by SIGTERM or SIGINT; 1 failure; 2 bad usage. See belfryd(8).\n",
+	      "Exit codes: 0 stopped by a signal or over RPC; 1 failure; 2 bad usage. See belfryd(8).\n",
 	      f);
 }
 
@@ -67,13 +69,16 @@ signals_ready(struct reactor_fd *f, uint32_t events)
 static int
 signals_open(void)
 {
+	struct sigaction hup;
 	sigset_t set;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGQUIT);
-	sigaddset(&set, SIGHUP);
+	/* nohup(1) ignores it; blocked, it would be pending all the same */
+	if (sigaction(SIGHUP, NULL, &hup) || hup.sa_handler != SIG_IGN)
+		sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
 	signal(SIGPIPE, SIG_IGN);
 	if (sigprocmask(SIG_BLOCK, &set, NULL))
@@ -94,6 +99,10 @@ raise_nofile(void)
 	rl.rlim_cur = rl.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &rl))
 		log_warn("cannot raise the limit of open files: %m");
+	if (rl.rlim_max < FEW_FILES)
+		log_warn(
+			"no more than %llu files may be open, and each client takes one for each of its interrupts and pieces of memory: raise the limit (ulimit -Hn, or LimitNOFILE= in a unit of systemd)",
+			(unsigned long long)rl.rlim_max);
 }
 
 static void

@@ -41,8 +41,9 @@ json_t *rpc_methods(bool current);
 
 /*
  * Listen. The lock file <path>.lock is held (flock) for the life of the server: -EWOULDBLOCK: another daemon runs there.
- * A socket that a dead daemon left is replaced. Mode 0600.
+ * A socket that a dead daemon left is replaced. Mode 0600. -EEXIST: no socket. -ENAMETOOLONG: over RPC_MAX_PATH bytes.
  */
+#define RPC_MAX_PATH 103 /* what an address takes, less ".new" */
 int rpc_listen(struct reactor *control, const char *path,
 	       struct rpc_server **out);
 /* Serve nobody any more: connections and socket go, the lock stays until rpc_close(). */

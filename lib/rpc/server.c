@@ -31,6 +31,7 @@ struct rpc_server {
 	struct reactor_timer resume; /* accept() had no descriptors left */
 	struct list conns;
 	unsigned nconns;
+	bool starved; /* said so already */
 	int lock_fd;
 	char *path;
 	char *lock_path;
@@ -276,12 +277,17 @@ server_ready(struct reactor_fd *f, uint32_t events)
 		if (errno != EMFILE && errno != ENFILE && errno != ENOMEM &&
 		    errno != ENOBUFS)
 			return;
-		log_warn("rpc: cannot accept: %m; trying again in 100 ms");
+		if (!s->starved)
+			log_warn(
+				"%s: cannot accept: %m (see ulimit -n); trying again until it goes",
+				s->path);
+		s->starved = true;
 		if (!reactor_timer_start(s->reactor, &s->resume,
 					 ACCEPT_PAUSE_NS))
 			reactor_fd_mod(f, 0);
 		return;
 	}
+	s->starved = false;
 	c = s->nconns < RPC_MAX_CONNS ? calloc(1, sizeof(*c)) : NULL;
 	if (!c) {
 		refuse(fd);
@@ -346,6 +352,8 @@ bind_socket(const char *path)
 
 	if (!lstat(path, &st) && !S_ISSOCK(st.st_mode))
 		return -EEXIST;
+	_Static_assert(RPC_MAX_PATH + sizeof(".new") == sizeof(addr.sun_path),
+		       "the longest path");
 	if (snprintf(addr.sun_path, sizeof(addr.sun_path), "%s.new", path) >=
 	    (int)sizeof(addr.sun_path))
 		return -ENAMETOOLONG;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "internal.h"
 
@@ -140,6 +141,7 @@ config_load(const char *path, void (*done)(const char *error))
 {
 	struct loading *l = calloc(1, sizeof(*l));
 	json_error_t error;
+	struct stat st;
 
 	if (!l) {
 		done("out of memory");
@@ -149,7 +151,9 @@ config_load(const char *path, void (*done)(const char *error))
 	l->done = done;
 	l->root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
 	l->subsystems = json_object_get(l->root, "subsystems");
-	if (!l->root && error.line > 0)
+	if (!l->root && !stat(path, &st) && S_ISDIR(st.st_mode))
+		loading_error(l, "is a directory");
+	else if (!l->root && error.line > 0)
 		loading_error(l, "line %d, column %d: %s", error.line,
 			      error.column, error.text);
 	else if (!l->root)

@@ -173,10 +173,13 @@ started(struct endpoint_start *start, struct endpoint *ep, int err)
 	struct rpc_req *req = l->starting;
 
 	if (!ep) {
-		bad_params(req, "cannot listen on %s: %s", st->path,
-			   err == -EADDRINUSE ? "another process does"
-			   : err == -EEXIST   ? "it exists and is no socket"
-					      : strerror(-err));
+		bad_params(
+			req, "cannot listen on %s: %s", st->path,
+			err == -EADDRINUSE ? "another process does"
+			: err == -EEXIST   ? "it exists and is no socket"
+			: err == -EPERM && (l->cfg.owner || l->cfg.group)
+				? "this process may not give it to the 'owner' or 'group'"
+				: strerror(-err));
 		not_started(st);
 		return;
 	}

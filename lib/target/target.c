@@ -158,9 +158,14 @@ open_sockets(void)
 			log_error(
 				"%s: exists and is no socket; choose another one with -r",
 				path);
+		else if (err == -ENAMETOOLONG)
+			log_error(
+				"%s: the path of a socket has at most %d bytes here; choose another one with -r",
+				path, RPC_MAX_PATH);
 		else
-			log_error("%s: cannot listen: %s", path,
-				  strerror(-err));
+			log_error(
+				"%s: cannot listen: %s; choose another socket with -r",
+				path, strerror(-err));
 		if (i)
 			rpc_close(target.servers[0]);
 		return err;

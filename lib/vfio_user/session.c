@@ -240,6 +240,24 @@ session_greet(struct vu_session *s)
 	return session_accept(s);
 }
 
+static const char *
+why_refused(int err)
+{
+	switch (err) {
+	case -EBUSY:
+		return "another client is being served";
+	case -EACCES:
+		return "no host is allowed";
+	case -ENOMEM:
+		return "no memory, or no address space for it (see ulimit -v, belfryd --arena-size)";
+	case -EMFILE:
+	case -ENFILE:
+		return "too many open files (see ulimit -n)";
+	default:
+		return "its VERSION was refused";
+	}
+}
+
 /* The first message has been handled: greet the client, or turn it away. */
 static void
 session_greeted(struct vu_session *s, int err)
@@ -269,8 +287,7 @@ session_greeted(struct vu_session *s, int err)
 		return;
 	}
 	vu_reply_flush(s); /* 16 bytes at most; lost if the client is */
-	session_doom(s, err == -EBUSY ? "another client is being served"
-				      : "its VERSION was refused");
+	session_doom(s, why_refused(err));
 }
 
 /* ---- serving ---- */
