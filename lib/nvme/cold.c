@@ -12,6 +12,7 @@
 #define COLD_TICK 16000u /* ns between looks at some of them */
 #define COLD_TICKS 16u /* until all have been looked at, when there are many */
 #define COLD_LEAST 64u
+#define HOT_ENOUGH 8u /* when there are no more, all are always looked at */
 
 struct nvme_cold {
 	volatile uint32_t *tail_db; /* NULL: it is not so simple */
@@ -36,13 +37,24 @@ cold_reserve(struct nvme_core *core)
 	return 0;
 }
 
-void
-sq_cool(struct nvme_sq *sq)
+static void
+hot_remove(struct nvme_sq *sq)
+{
+	struct nvme_group *g = sq->group;
+
+	list_remove(&sq->node);
+	if (list_empty(&g->hot))
+		list_remove(&g->hot_node);
+	g->core->nhot--;
+}
+
+static void
+cool(struct nvme_sq *sq)
 {
 	struct nvme_core *core = sq->group->core;
 	bool admin_shadow = !sq->sqid && sq->shadow_db; /* sq_load_tail() */
 
-	list_remove(&sq->node);
+	hot_remove(sq);
 	list_push_back(&core->cold, &sq->node);
 	sq->cold = true;
 	sq->cold_at = core->ncold++;
@@ -51,7 +63,15 @@ sq_cool(struct nvme_sq *sq)
 		.sq = sq,
 		.head = sq->head,
 	};
-	core->nhot--;
+}
+
+void
+sq_cool(struct nvme_sq *sq)
+{
+	struct nvme_core *core = sq->group->core;
+
+	if (!sq->cold && core->nhot + core->ncold > HOT_ENOUGH)
+		cool(sq);
 }
 
 /* The last one takes its place. */
@@ -64,17 +84,20 @@ cold_remove(struct nvme_sq *sq)
 	core->colds[sq->cold_at] = *last;
 	last->sq->cold_at = sq->cold_at;
 	sq->cold = false;
+	list_remove(&sq->node);
 }
 
 void
 sq_heat(struct nvme_sq *sq)
 {
-	struct nvme_core *core = sq->group->core;
+	struct nvme_group *g = sq->group;
+	struct nvme_core *core = g->core;
 
 	if (sq->cold)
 		cold_remove(sq);
-	list_remove(&sq->node);
-	list_push_back(&core->hot, &sq->node);
+	list_push_back(&g->hot, &sq->node);
+	if (list_empty(&g->hot_node))
+		list_push_back(&core->hot, &g->hot_node);
 	sq->worked = *core->clock;
 	core->nhot++;
 }
@@ -85,8 +108,7 @@ sq_unlist(struct nvme_sq *sq)
 	if (sq->cold)
 		cold_remove(sq);
 	else
-		sq->group->core->nhot--;
-	list_remove(&sq->node);
+		hot_remove(sq);
 }
 
 int
@@ -112,6 +134,8 @@ cold_poll(struct nvme_core *core)
 			continue;
 		sq = c->sq;
 		n = sq_poll(core, sq);
+		if (n < 0)
+			continue; /* no work until its tail is corrected */
 		if (sq->cold && (n || sq_pending(sq))) {
 			core->cold_next = sq->cold_at; /* another is there */
 			sq_heat(sq);
@@ -124,12 +148,15 @@ cold_poll(struct nvme_core *core)
 bool
 cold_all(struct nvme_core *core)
 {
+	struct nvme_group *g, *gtmp;
 	struct nvme_sq *sq, *tmp;
 
-	list_for_each_safe(sq, tmp, &core->hot, node) {
-		if (sq_pending(sq))
-			return false;
-		sq_cool(sq);
+	list_for_each_safe(g, gtmp, &core->hot, hot_node) {
+		list_for_each_safe(sq, tmp, &g->hot, node) {
+			if (sq_pending(sq))
+				return false;
+			cool(sq);
+		}
 	}
 	return true;
 }

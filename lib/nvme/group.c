@@ -115,6 +115,8 @@ group_init(struct nvme_group *g, struct nvme_ctrl *ctrl,
 	g->timer.fire = group_timer;
 	list_init(&g->node);
 	list_init(&g->work);
+	list_init(&g->hot);
+	list_init(&g->hot_node);
 	list_init(&g->intx_node);
 	list_init(&g->mem_waits);
 	list_init(&g->late_waits);

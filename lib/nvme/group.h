@@ -34,12 +34,19 @@ struct nvme_group {
 	struct nvme_ctrl *ctrl;
 	struct group_far *far; /* NULL: this is home */
 	struct reactor *home;
-	/* of this round: what may still be fetched, in commands and blocks */
+	/* of this round: what was fetched, and what still may be, in commands and blocks */
 	uint64_t round;
-	uint32_t cmds_given, cmds_left;
+	uint32_t *left; /* &own_left, or what all share beside a light client */
+	uint32_t own_left, taken;
 	uint32_t budget; /* commands of one queue */
 	int32_t blocks_left;
 	uint8_t block_shift; /* the longest block of its namespaces */
+	uint64_t bad_round;  /* the last in which an invalid tail was told of */
+	bool beside;	     /* another client is there that does little */
+	bool short_of;	     /* it might have taken more */
+	struct list hot;     /* SQs that are looked at in every round */
+	struct list hot_node;	/* core->hot, while there are some */
+	struct nvme_sq *denied; /* first that had to wait, in this round */
 	uint32_t admin_quota, admin_inflight;
 	uint32_t nsqs;
 	uint32_t iov_quota, iov_used; /* long iov arrays */

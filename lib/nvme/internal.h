@@ -133,7 +133,7 @@ _Static_assert(offsetof(struct nvme_cq, dirty) + sizeof(struct list) <= 64,
 
 struct nvme_sq {
 	/* first line: looking for work */
-	struct list node; /* core->hot or core->cold */
+	struct list node; /* group->hot or core->cold */
 	volatile uint32_t
 		*tail_db; /* where the tail is read: doorbell page or shadow */
 	uint32_t head, depth;
@@ -194,7 +194,7 @@ struct nvme_nsref { /* one active namespace as a controller sees it */
 struct nvme_core {
 	struct reactor_poller poller;
 	struct reactor *reactor;
-	struct list hot;   /* SQs that are looked at in every round */
+	struct list hot; /* groups with SQs that are looked at in every round */
 	struct list cold;  /* SQs that had no work for long: a few per round */
 	struct list dirty; /* CQs that owe an interrupt */
 	struct list work;  /* groups that have a step to do */
@@ -207,17 +207,22 @@ struct nvme_core {
 	uint32_t cold_cap, cold_next;
 	uint64_t cold_due; /* the next look */
 	const uint64_t *clock;
-	struct nvme_group *light; /* the last with little to do, and when */
-	uint64_t light_round;
-	struct nvme_sq *denied; /* first that was not fetched for its budget */
-	bool scan_all;		/* just woken: look at every queue */
-	int8_t patience;	/* are interrupts for batches? */
-	uint64_t wake_at;	/* asleep: when what is no doorbell is due */
+	struct {
+		struct nvme_group *group; /* never followed: it may be gone */
+		uint64_t round;
+	} light[2];	      /* the last two that had little to do, and when */
+	uint32_t beside_left; /* of this round: commands of all groups beside it */
+	struct nvme_group *denied; /* first of those for which none was left */
+	bool scan_all;		   /* just woken: look at every queue */
+	int8_t patience;	   /* are interrupts for batches? */
+	uint64_t wake_at;	   /* asleep: when what is no doorbell is due */
 	struct nvme_pool reqs, iovs;
 	void *scratch; /* bit bucket */
 	struct nvme_core_stats stats;
 };
 #define CORE_SCRATCH_LEN (64u << 10)
+#define FETCH_BESIDE \
+	3u /* commands of a round, beside a client with less to do than this */
 
 /* ---- features and events: plain data ---- */
 struct nvme_features { /* values in effect; current == default at enable */
@@ -409,14 +414,15 @@ void cq_drop_held(struct nvme_cq *cq);
 bool cq_check_head(struct nvme_cq *cq);
 /* cold.c: which queues a round looks at. A queue is made after cold_reserve(): -ENOMEM. */
 int cold_reserve(struct nvme_core *core);
-void sq_cool(struct nvme_sq *sq);   /* now and then */
+void sq_cool(struct nvme_sq *sq);   /* now and then, unless there are few */
 void sq_heat(struct nvme_sq *sq);   /* always */
 void sq_unlist(struct nvme_sq *sq); /* no more */
 int cold_poll(struct nvme_core *core);
 /* Before and in a sleep: all without work are cold; has one of them work by now? */
 bool cold_all(struct nvme_core *core);
 bool cold_look(struct nvme_core *core);
-int sq_poll(struct nvme_core *core, struct nvme_sq *sq); /* poll.c */
+int sq_poll(struct nvme_core *core,
+	    struct nvme_sq *sq);     /* poll.c; -EPROTO: an invalid tail */
 bool cq_unread(struct nvme_cq *cq);  /* entries that the host has not taken */
 bool sq_pending(struct nvme_sq *sq); /* is there something to do? */
 

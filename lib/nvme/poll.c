@@ -10,7 +10,8 @@
 #include "internal.h"
 
 #define COLD_NS 2000000u /* without work: a queue is looked at now and then */
-#define HOT_ENOUGH 8u	 /* when there are no more, all are always looked at */
+#define LOOKS 32u	 /* of a client's queues, at most, in a round */
+#define LOOKS_BESIDE 4u	 /* and beside one with little to do */
 
 #define PATIENCE_MAX 8
 
@@ -20,6 +21,20 @@ struct nvme_core *
 core_of(const struct reactor *r)
 {
 	return cores[reactor_index(r)];
+}
+
+/* Each value is told once; a client that has more of them, one a round. */
+static void
+sq_bad_tail(const struct nvme_core *core, struct nvme_sq *sq)
+{
+	uint32_t tail = guest_load32(sq->tail_db);
+	struct nvme_group *g = sq->group;
+
+	if (tail == sq->bad_tail || g->bad_round == core->round)
+		return;
+	g->bad_round = core->round;
+	sq->bad_tail = tail;
+	group_bad_doorbell(g);
 }
 
 int
@@ -37,13 +52,9 @@ sq_poll(struct nvme_core *core, struct nvme_sq *sq)
 			core->stats.admin_commands += (unsigned)n;
 		return n;
 	}
-	if (unlikely(n == -EPROTO) &&
-	    sq->bad_tail != guest_load32(sq->tail_db)) {
-		/* told once; not fetched until it is corrected */
-		sq->bad_tail = guest_load32(sq->tail_db);
-		group_bad_doorbell(sq->group);
-	}
-	return 0;
+	if (unlikely(n == -EPROTO))
+		sq_bad_tail(core, sq); /* not fetched until it is corrected */
+	return n;
 }
 
 void
@@ -104,36 +115,59 @@ core_work(struct nvme_core *core)
 	}
 }
 
+/*
+ * Some of its queues, in turn: there may be many that have just had work. Beside a light
+ * client, which waits for all looks of a round, not even one at those that will have to wait.
+ */
+static int
+group_poll(struct nvme_core *core, struct nvme_group *g)
+{
+	unsigned looks = g->beside ? LOOKS_BESIDE : LOOKS;
+	struct nvme_sq *sq, *tmp;
+	int n = 0;
+
+	g->denied = NULL;
+	/* Nothing that runs below takes another queue off this list. */
+	list_for_each_safe(sq, tmp, &g->hot, node) {
+		int fetched;
+
+		if (unlikely(!looks-- || (g->denied && g->beside))) {
+			g->denied = g->denied ? g->denied : sq;
+			break;
+		}
+		fetched = sq_poll(core, sq);
+		if (likely(fetched > 0))
+			n += fetched;
+		else if (fetched || *core->clock - sq->worked > COLD_NS)
+			sq_cool(sq); /* see cold.c */
+	}
+	if (unlikely(g->denied != NULL)) { /* the first next time */
+		list_remove(&g->hot);
+		list_insert_before(&g->denied->node, &g->hot);
+	}
+	return n;
+}
+
 static int
 core_poll(struct reactor_poller *p)
 {
 	struct nvme_core *core = container_of(p, struct nvme_core, poller);
 	struct nvme_group *g, *gtmp;
 	struct nvme_cq *cq, *cqtmp;
-	struct nvme_sq *sq, *tmp;
 	int n = 0;
 
 	core->round++;
 	core->stats.polls++;
-	/* Nothing that runs below takes another queue off this list. */
-	list_for_each_safe(sq, tmp, &core->hot, node) {
-		int fetched = sq_poll(core, sq);
-
-		n += fetched;
-		if (unlikely(!fetched && *core->clock - sq->worked > COLD_NS) &&
-		    core->nhot + core->ncold > HOT_ENOUGH)
-			sq_cool(sq); /* see cold.c */
-	}
-	/* Whose client's share of the round was used up is the first next time. */
+	core->beside_left = FETCH_BESIDE;
+	core->denied = NULL;
+	list_for_each_safe(g, gtmp, &core->hot, hot_node)
+		n += group_poll(core, g);
 	if (unlikely(core->denied != NULL)) {
 		list_remove(&core->hot);
-		list_insert_before(&core->denied->node, &core->hot);
-		core->denied = NULL;
+		list_insert_before(&core->denied->hot_node, &core->hot);
 	}
-	if (core->ncold && (core->scan_all || *core->clock >= core->cold_due)) {
+	if (core->ncold && (core->scan_all || *core->clock >= core->cold_due))
 		n += cold_poll(core);
-		core->denied = NULL;
-	}
 	n += bdev_kick();
 	n += bdev_reap();
 	list_for_each_safe(cq, cqtmp, &core->dirty, dirty)

@@ -6,7 +6,6 @@
 #include "internal.h"
 
 #define FETCH_MAX 32u
-#define FETCH_BESIDE 3u	       /* beside a client with less to do than this */
 #define BESIDE_ROUNDS 64u      /* for so long it counts as there */
 #define FETCH_LEAST 4u	       /* of a queue, however many have work */
 #define ADMIN_FETCH_MAX 4u     /* some of these take long */
@@ -33,26 +32,45 @@ sq_room(const struct nvme_sq *sq)
 	return MIN(group, own);
 }
 
+/* Was somebody else there a moment ago who does little? */
+static bool
+light_beside(const struct nvme_core *core, const struct nvme_group *g)
+{
+	unsigned i = core->light[0].group == g;
+
+	return core->light[i].group &&
+	       core->round - core->light[i].round < BESIDE_ROUNDS;
+}
+
+static void
+light_seen(struct nvme_core *core, struct nvme_group *g)
+{
+	if (unlikely(core->light[0].group != g)) {
+		core->light[1] = core->light[0];
+		core->light[0].group = g;
+	}
+	core->light[0].round = core->round;
+}
+
 /*
  * A round of the group: what it may fetch, and one of its queues, going by how many
- * had work the last time. Who sends a command at a time waits for one round, so that
- * the others' shares are kept short while there is such a one.
+ * had work the last time. Who sends a command at a time waits for one round: while there
+ * is such a one, all that have more to do together fetch no more than it might.
  */
 static void
 round_begin(struct nvme_group *g)
 {
 	struct nvme_core *core = g->core;
+	bool light = g->taken < FETCH_BESIDE && !g->short_of;
 
-	if (g->cmds_given - g->cmds_left < FETCH_BESIDE) {
-		core->light = g;
-		core->light_round = core->round;
-	}
-	g->cmds_given = FETCH_MAX;
-	if (unlikely(core->light != g) &&
-	    core->round - core->light_round < BESIDE_ROUNDS)
-		g->cmds_given = FETCH_BESIDE;
+	if (light)
+		light_seen(core, g);
+	g->beside = light_beside(core, g);
+	g->own_left = g->beside ? FETCH_BESIDE : FETCH_MAX;
+	g->left = g->beside && !light ? &core->beside_left : &g->own_left;
 	g->round = core->round;
-	g->cmds_left = g->cmds_given;
+	g->taken = 0;
+	g->short_of = false;
 	g->budget = MAX(FETCH_MAX / MAX(g->busy, 1u), FETCH_LEAST);
 	g->busy = 0;
 	g->blocks_left = (int32_t)((ROUND_BYTES >> g->block_shift) - FETCH_MAX);
@@ -72,13 +90,16 @@ sq_budget(struct nvme_sq *sq)
 	if (g->round != core->round)
 		round_begin(g);
 	g->busy++;
-	if (unlikely(!g->cmds_left || g->blocks_left <= 0)) {
-		if (!core->denied)
-			core->denied = sq;
+	if (unlikely(!*g->left || g->blocks_left <= 0)) {
+		if (!g->denied)
+			g->denied = sq;
+		if (!core->denied && g->taken < FETCH_BESIDE)
+			core->denied = g;
+		g->short_of = true;
 		sq->worked = *core->clock;
 		return 0;
 	}
-	return MIN(g->cmds_left, sq->sqid ? g->budget : ADMIN_FETCH_MAX);
+	return MIN(*g->left, sq->sqid ? g->budget : ADMIN_FETCH_MAX);
 }
 
 /* Copy entries to requests, until @budget or the round's blocks are used up. */
@@ -111,7 +132,10 @@ sq_copy(struct nvme_sq *sq, uint32_t tail, unsigned budget,
 	sq->inflight.prev = last;
 	sq->head = head;
 	g->blocks_left = blocks;
-	g->cmds_left -= n;
+	g->taken += n;
+	*g->left -= n;
+	if (!*g->left)
+		g->short_of = true;
 	sq_promise(sq, n);
 	return n;
 }

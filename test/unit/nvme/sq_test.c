@@ -249,9 +249,10 @@ test_beside(void **state)
 	assert_int_equal(guest_create_q(g, 2, 1024, false), 0);
 	for (unsigned i = 0; i < 1000; i++)
 		guest_put(g, 2, guest_rw(g, 2, 0, 1, buf, 512));
+	guest_step(g, 65); /* the other has been idle for long */
 	guest_ring(g, 2);
 	guest_step(g, 1);
-	assert_true(started(g, &seen) >= 32); /* as if it were alone */
+	assert_true(started(g, &seen) >= 32);
 	for (unsigned i = 0; i < 50; i++) {
 		guest_submit(&one, 1, flush);
 		guest_step(g, 1);
@@ -267,6 +268,58 @@ test_beside(void **state)
 		if (g->q[2].head == 1000)
 			break;
 	guest_fini(&one);
+}
+
+static void
+fill(struct guest *g, uint16_t q, iova_t buf)
+{
+	for (unsigned i = 0; i < 1000; i++)
+		guest_put(g, q, guest_rw(g, 2, 0, 1, buf, 512));
+	guest_ring(g, q);
+}
+
+/* All that have more to do share what one would get beside it, in turn; a burst of one that had little to do, too. */
+static void
+test_many_beside(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	struct guest_opts opts = { .bdev = NULL };
+	static struct guest one, two;
+	uint64_t n, m, sum_n = 0, sum_m = 0, seen = 0, seen2 = 0;
+	struct nvme_cqe cqe;
+
+	guest_init(&one, &opts);
+	guest_init(&two, &opts);
+	assert_int_equal(guest_enable(&one, 32), 1);
+	assert_int_equal(guest_enable(&two, 32), 1);
+	assert_int_equal(guest_create_q(&one, 1, 64, false), 0);
+	assert_int_equal(guest_create_q(&two, 2, 1024, false), 0);
+	assert_int_equal(guest_create_q(g, 2, 1024, false), 0);
+	guest_submit(&one, 1, flush);
+	guest_step(g, 1);
+	assert_true(guest_take(&one, 1, &cqe));
+	fill(g, 2, guest_alloc(g, 4096));
+	fill(&two, 2, GUEST_HOLE);
+	seen = g->ctrl->group.seq;
+	seen2 = two.q[2].head;
+	for (unsigned i = 0; i < 100; i++) {
+		guest_submit(&one, 1, flush);
+		guest_step(g, 1);
+		assert_true(guest_take(&one, 1, &cqe));
+		n = started(g, &seen);
+		while (guest_take(&two, 2, &cqe))
+			;
+		m = two.q[2].head - seen2;
+		seen2 = two.q[2].head;
+		assert_true(n + m >= 1 && n + m <= (i ? 3 : 6));
+		sum_n += n;
+		sum_m += m;
+	}
+	assert_in_range(sum_n, 130, 170);
+	assert_in_range(sum_m, 130, 170);
+	guest_fini(&one);
+	guest_fini(&two);
 }
 
 /* Long enough for queues to cool down. */
@@ -502,6 +555,8 @@ sq_tests(void)
 		cmocka_unit_test_setup_teardown(test_fair, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_beside, world_setup,
+						world_teardown),
+		cmocka_unit_test_setup_teardown(test_many_beside, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_cold, world_setup,
 						world_teardown),
