@@ -79,6 +79,19 @@ nvme_ctrl_read(struct nvme_ctrl *ctrl, uint64_t off, void *buf, uint32_t len)
 	return 0;
 }
 
+/*
+ * The host begins anew. Of the life before, CSTS.RDY stays until it has ended; but where it failed that
+ * is 0 already, and who then enables at once is not to see its CFS.
+ */
+static void
+controller_reset(struct nvme_ctrl *ctrl)
+{
+	if (!ctrl->failed_for_good)
+		ctrl->csts &= ~(1u << NVME_CSTS_CFS_SHIFT |
+				3u << NVME_CSTS_SHST_SHIFT);
+	ctrl_drain(ctrl, DRAIN_RESET);
+}
+
 void
 regs_write_cc(struct nvme_ctrl *ctrl, uint32_t val)
 {
@@ -91,11 +104,11 @@ regs_write_cc(struct nvme_ctrl *ctrl, uint32_t val)
 	ctrl->cc = val;
 	if (NVME_CC_EN(old) && !NVME_CC_EN(val)) {
 		ctrl->enable_again = false;
-		ctrl_drain(ctrl, DRAIN_RESET);
+		controller_reset(ctrl);
 	} else if (!NVME_CC_EN(old) && NVME_CC_EN(val)) {
 		/* it was shut down while disabled: as after any shutdown */
 		if (ctrl->shutdown != SHUT_NONE)
-			ctrl_drain(ctrl, DRAIN_RESET);
+			controller_reset(ctrl);
 		if (ctrl->drain)
 			ctrl->enable_again = true; /* when that has ended */
 		else

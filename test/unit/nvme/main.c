@@ -131,11 +131,12 @@ main(void)
 				      .ncores = 1,
 				      .idle = REACTOR_IDLE_POLL,
 				      .no_pin = true };
-	int (*const others[])(void) = { admin_tests,	     identify_tests,
-					feature_tests,	     log_page_tests,
-					queue_cmd_tests,     aer_tests,
-					spread_tests,	     spread_tell_tests,
-					spread_threads_tests };
+	int (*const others[])(void) = {
+		admin_tests,	     identify_tests,	feature_tests,
+		log_page_tests,	     queue_cmd_tests,	aer_tests,
+		spread_tests,	     spread_tell_tests, spread_any_tests,
+		spread_threads_tests
+	};
 	int failed = 0;
 
 	log_set_level(LOG_ERROR);

@@ -51,6 +51,7 @@ int map_tests(void);
 int sleep_tests(void);
 int spread_tests(void); /* these make their own reactors */
 int spread_tell_tests(void);
+int spread_any_tests(void);
 int spread_threads_tests(void);
 
 #endif
