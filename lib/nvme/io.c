@@ -223,6 +223,23 @@ io_effects(uint32_t iocs[256])
 			iocs[i] = io_ops[i].flags & OP_WRITE ? 3 : 1;
 }
 
+/*
+ * No namespace is at its NSID. One that could be there is inactive, one that could not is invalid: different errors
+ * (NVMe 2.0 §3.2.1.5).
+ */
+static nvme_status_t __attribute__((noinline))
+no_namespace(struct nvme_req *req)
+{
+	const struct nvme_subsys *s = req->sq->group->ctrl->subsys;
+	uint32_t nsid = req->sqe.nsid;
+
+	if (req->sqe.opcode == nvme_cmd_flush && nsid == NVME_NSID_ALL)
+		return io_flush_all(req);
+	return nsid && nsid <= subsys_config(s)->max_namespaces
+		       ? NVME_DNR(NVME_SC_INVALID_FIELD)
+		       : NVME_DNR(NVME_SC_INVALID_NS);
+}
+
 nvme_status_t
 io_start(struct nvme_req *req)
 {
@@ -236,12 +253,8 @@ io_start(struct nvme_req *req)
 	if (unlikely(NVME_SQE_FUSE(req->sqe.flags)))
 		return NVME_DNR(NVME_SC_INVALID_FIELD);
 	ns = likely(i < NVME_MAX_NS) ? g->ns[i] : NULL;
-	if (unlikely(!ns || ns->removing)) {
-		if (req->sqe.opcode == nvme_cmd_flush &&
-		    req->sqe.nsid == NVME_NSID_ALL)
-			return io_flush_all(req);
-		return NVME_DNR(NVME_SC_INVALID_NS);
-	}
+	if (unlikely(!ns || ns->removing))
+		return no_namespace(req);
 	if (unlikely(op->flags & OP_WRITE && ns->read_only))
 		return NVME_DNR(NVME_SC_NS_WRITE_PROTECTED);
 	req->ns = ns;

@@ -231,7 +231,7 @@ namespaces(struct spread *s)
 	assert_int_equal(op.nsid, 1); /* not yet */
 	for (uint16_t q = 1; q <= 4; q++)
 		assert_int_equal(spread_cmd(s, q, SPREAD_READ, 0),
-				 NVME_SC_INVALID_NS);
+				 NVME_SC_INVALID_FIELD);
 	spread_release(s);
 	for (unsigned i = 0; i < 1000 && op.nsid; i++)
 		guest_step(&s->g, 1);
