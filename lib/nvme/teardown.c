@@ -193,7 +193,8 @@ reset_state(struct nvme_ctrl *ctrl, uint8_t why)
 	feature_reset(ctrl);
 	ctrl->keep_alive_deadline = 0;
 	ctrl->shutdown = SHUT_NONE;
-	ctrl->csts = 0;
+	ctrl->csts &=
+		1u << NVME_CSTS_NSSRO_SHIFT; /* until the host clears it */
 	if (why & (DRAIN_FUNCTION | DRAIN_SUBSYS))
 		log_page_reset(ctrl);
 	ctrl->intms = 0;

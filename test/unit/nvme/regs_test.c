@@ -316,6 +316,10 @@ test_nssr(void **state)
 	assert_int_equal(guest_rd(g, NVME_REG_CSTS), 1 << 4); /* NSSRO */
 	assert_int_equal(guest_rd(g, NVME_REG_CC), 0);
 	assert_int_equal(guest_rd(g, NVME_REG_AQA), 0);
+	guest_forget_q(g); /* it stays until it is cleared */
+	assert_int_equal(guest_enable(g, 32), RDY | 1 << 4);
+	guest_disable(g);
+	assert_int_equal(guest_rd(g, NVME_REG_CSTS), 1 << 4);
 	guest_wr(g, NVME_REG_CSTS, 1 << 4);
 	assert_int_equal(guest_rd(g, NVME_REG_CSTS), 0);
 	guest_forget_q(g);
