@@ -119,22 +119,6 @@ fill_ns_list(struct nvme_ctrl *ctrl, uint32_t after, void *buf)
 	return NVME_OK;
 }
 
-/*
- * Controllers from @cntlid on. What other clients' controllers there are is
- * known to the control reactor alone, so a controller lists itself.
- */
-static nvme_status_t
-fill_ctrl_list(const struct nvme_ctrl *ctrl, uint16_t cntlid, void *buf)
-{
-	struct nvme_ctrl_list *list = buf;
-
-	if (ctrl->cntlid >= cntlid) {
-		list->num = 1;
-		list->identifier[0] = ctrl->cntlid;
-	}
-	return NVME_OK;
-}
-
 /* The one combination of I/O command sets: NVM alone. */
 static nvme_status_t
 fill_command_sets(const struct nvme_ctrl *ctrl, uint16_t cntlid, void *buf)
@@ -198,8 +182,6 @@ fill(struct nvme_ctrl *ctrl, const struct nvme_sqe *sqe, void *buf)
 		return fill_ns_list(ctrl, sqe->nsid, buf);
 	case NVME_IDENTIFY_CNS_CSI_CTRL:
 		return fill_ctrl_nvm_limits(ctrl, buf);
-	case NVME_IDENTIFY_CNS_CTRL_LIST:
-		return fill_ctrl_list(ctrl, cntlid, buf);
 	case NVME_IDENTIFY_CNS_COMMAND_SET_STRUCTURE:
 		return fill_command_sets(ctrl, cntlid, buf);
 	default:
@@ -211,7 +193,10 @@ nvme_status_t
 identify(struct nvme_ctrl *ctrl, struct nvme_req *req)
 {
 	uint64_t buf[IDENTIFY_LEN / 8] = { 0 };
-	nvme_status_t status = fill(ctrl, &req->sqe, buf);
+	nvme_status_t status;
 
+	if ((uint8_t)req->sqe.cdw10 == NVME_IDENTIFY_CNS_CTRL_LIST)
+		return link_list_ctrls(ctrl, req);
+	status = fill(ctrl, &req->sqe, buf);
 	return status ? status : req_to_host(req, buf, sizeof(buf));
 }

@@ -449,6 +449,7 @@ void ctrl_free(struct nvme_ctrl *ctrl);
 void ns_step(struct nvme_group *g);
 void link_report(struct nvme_ctrl *ctrl); /* to the control reactor */
 void link_detach(struct nvme_ctrl *ctrl); /* the last step of its life */
+nvme_status_t link_list_ctrls(struct nvme_ctrl *ctrl, struct nvme_req *req);
 void subsys_nssr(struct nvme_ctrl *ctrl);
 /* teardown.c */
 void ctrl_drain(struct nvme_ctrl *ctrl, uint8_t why);

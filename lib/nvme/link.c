@@ -253,6 +253,67 @@ link_report(struct nvme_ctrl *ctrl)
 	reactor_send(control(), &l->report_msg);
 }
 
+/* ---- Identify CNS 13h: only the control reactor knows them all ---- */
+
+struct ids_call {
+	struct reactor_msg msg;
+	struct ctrl_link *link;
+	struct nvme_req *req; /* in flight, so that the controller stays */
+	struct nvme_ctrl_list list;
+};
+_Static_assert(sizeof(struct nvme_ctrl_list) == 4096, "Controller List");
+
+static void
+ids_back(struct reactor_msg *m)
+{
+	struct ids_call *c = container_of(m, struct ids_call, msg);
+	nvme_status_t status = req_to_host(c->req, &c->list, sizeof(c->list));
+
+	if (status != NVME_PENDING) /* else it is run again, from its start */
+		req_complete(c->req, status);
+	free(c);
+}
+
+/* Ascending; they mostly are. */
+static void
+ids_add(struct nvme_ctrl_list *list, uint16_t id)
+{
+	unsigned at = list->num++;
+
+	for (; at && list->identifier[at - 1] > id; at--)
+		list->identifier[at] = list->identifier[at - 1];
+	list->identifier[at] = id;
+}
+
+static void
+ids_arrived(struct reactor_msg *m)
+{
+	struct ids_call *c = container_of(m, struct ids_call, msg);
+	uint16_t from = (uint16_t)(c->req->sqe.cdw10 >> 16);
+	struct ctrl_link *l;
+
+	list_for_each(l, &c->link->subsys->links, node)
+		if (l->cntlid >= from &&
+		    c->list.num < ARRAY_SIZE(c->list.identifier))
+			ids_add(&c->list, l->cntlid);
+	c->msg.fn = ids_back;
+	reactor_send(c->link->home, &c->msg);
+}
+
+nvme_status_t
+link_list_ctrls(struct nvme_ctrl *ctrl, struct nvme_req *req)
+{
+	struct ids_call *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NVME_SC_INTERNAL;
+	c->link = ctrl->link;
+	c->req = req;
+	c->msg.fn = ids_arrived;
+	reactor_send(control(), &c->msg);
+	return NVME_PENDING;
+}
+
 /* ---- subsystem reset: every controller of the subsystem ---- */
 
 static void

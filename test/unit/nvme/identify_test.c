@@ -274,6 +274,57 @@ describes_the_rest(void **state)
 }
 
 static void
+come(void *arg, struct nvme_ctrl *ctrl, int err)
+{
+	assert_int_equal(err, 0);
+	*(struct nvme_ctrl **)arg = ctrl;
+}
+
+static void
+gone(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+/* Those of other clients of the subsystem too, as long as they are there. */
+static void
+lists_controllers(void **state)
+{
+	struct fx *fx = *state;
+	struct nvme_ctrl_config cfg = fx->ctrl->cfg;
+	const struct nvme_ctrl_list *list = fx_data(fx);
+	uint16_t first = fx->ctrl->cntlid;
+	struct nvme_ctrl *other = NULL;
+	bool end = false;
+
+	assert_int_equal(ioas_ctx_create(fx->r, IOAS_LEGACY, NULL, &cfg.ioas),
+			 0);
+	nvme_ctrl_create(&cfg, come, &other);
+	for (unsigned i = 0; i < 1000 && !other; i++)
+		fx_step(fx, 1);
+	assert_non_null(other);
+	assert_int_equal(run(fx, 0x13, 0, 0).status, 0);
+	assert_int_equal(list->num, 2);
+	assert_int_equal(list->identifier[0], first);
+	assert_int_equal(list->identifier[1], other->cntlid);
+	assert_int_equal(run(fx, 0x13 | CNT(first + 1), 0, 0).status, 0);
+	assert_int_equal(list->num, 1);
+	assert_int_equal(list->identifier[0], other->cntlid);
+	assert_int_equal(list->identifier[1], 0);
+	nvme_ctrl_destroy(other, gone, &end);
+	for (unsigned i = 0; i < 1000 && !end; i++)
+		fx_step(fx, 1);
+	assert_true(end);
+	assert_int_equal(run(fx, 0x13, 0, 0).status, 0);
+	assert_int_equal(list->num, 1);
+	end = false;
+	ioas_ctx_destroy(cfg.ioas, gone, &end);
+	for (unsigned i = 0; i < 1000 && !end; i++)
+		fx_step(fx, 1);
+	assert_true(end);
+}
+
+static void
 follows_a_resize(void **state)
 {
 	struct fx *fx = *state;
@@ -298,6 +349,7 @@ identify_tests(void)
 		cmocka_unit_test(describes_a_namespace),
 		cmocka_unit_test(describes_identifiers),
 		cmocka_unit_test(describes_the_rest),
+		cmocka_unit_test(lists_controllers),
 		cmocka_unit_test(follows_a_resize),
 	};
 
