@@ -63,14 +63,24 @@ clear_done(struct work *w)
 	bdev_complete(container_of(w, struct malloc_req, work)->io, 0);
 }
 
+int
+malloc_clear(struct bdev_io *io)
+{
+	return clear(mb_of(io->ch->bdev)->mem, io->off, io->len, may_unmap(io));
+}
+
+/* A command may have 256 ranges to discard, one after the other: one each round. */
 static void
 clear_submit(struct malloc_bdev *m, struct bdev_io *io)
 {
 	struct malloc_req *r = (struct malloc_req *)io->priv;
 
+	if (io->op == BDEV_WRITE_ZEROES && io->len <= MALLOC_SLICE) {
+		bdev_complete(io, malloc_clear(io));
+		return;
+	}
 	if (io->len <= INLINE_MAX) {
-		bdev_complete(io,
-			      clear(m->mem, io->off, io->len, may_unmap(io)));
+		malloc_later(io);
 		return;
 	}
 	r->io = io;

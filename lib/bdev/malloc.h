@@ -23,8 +23,11 @@ struct malloc_bdev {
 /* A reactor's part of it; what bdev_ch_priv() is. */
 struct malloc_ch {
 	struct bdev_engine e;
-	struct list running; /* long copies, a slice of the first each round */
+	struct list
+		running; /* discards and long copies: of the first one, a slice each round */
 };
+#define MALLOC_SLICE \
+	(64u << 10) /* bytes of one round: 6 us, or 20 of slow memory */
 
 static inline struct malloc_bdev *
 mb_of(const struct bdev *b)
@@ -34,6 +37,9 @@ mb_of(const struct bdev *b)
 
 /* A READ or WRITE. */
 void malloc_copy(struct bdev_ch *ch, struct bdev_io *io);
+/* Another one takes its turn. */
+void malloc_later(struct bdev_io *io);
+int malloc_clear(struct bdev_io *io); /* of a DISCARD or WRITE_ZEROES, all */
 int malloc_ch_init(struct bdev_ch *ch);
 void malloc_ch_fini(struct bdev_ch *ch);
 struct malloc_stripe *malloc_locks(void); /* free() them; NULL: no memory */

@@ -13,8 +13,7 @@
 
 #include "malloc.h"
 
-#define SLICE (64u << 10) /* bytes of one round: 6 us, or 20 of slow memory */
-#define STRIPE 4096u	  /* the longest block */
+#define STRIPE 4096u /* the longest block */
 #define STRIPES 256u
 #define PAST_MIN 4096u /* bytes of a write that goes past the caches */
 
@@ -166,19 +165,26 @@ copy(struct malloc_bdev *m, const struct bdev_io *io, struct bdev_cursor *cur,
 }
 
 void
+malloc_later(struct bdev_io *io)
+{
+	struct malloc_ch *mch = bdev_ch_priv(io->ch);
+
+	list_push_back(&mch->running, &io->node);
+}
+
+void
 malloc_copy(struct bdev_ch *ch, struct bdev_io *io)
 {
 	struct bdev_cursor cur = { .iov = io->iov, .left = io->iovcnt };
-	struct malloc_ch *mch = bdev_ch_priv(ch);
 	struct copy_req *r = (struct copy_req *)io->priv;
 
-	if (likely(io->len <= SLICE)) {
+	if (likely(io->len <= MALLOC_SLICE)) {
 		bdev_complete(io, copy(mb_of(ch->bdev), io, &cur, io->off,
 				       io->len));
 		return;
 	}
 	*r = (struct copy_req){ .cur = cur };
-	list_push_back(&mch->running, &io->node);
+	malloc_later(io);
 }
 
 /* The next part of @io. -EINPROGRESS: not the last one. */
@@ -186,7 +192,7 @@ static int
 copy_slice(struct bdev_io *io)
 {
 	struct copy_req *r = (struct copy_req *)io->priv;
-	size_t n = MIN(io->len - r->done, (uint64_t)SLICE);
+	size_t n = MIN(io->len - r->done, (uint64_t)MALLOC_SLICE);
 	int err;
 
 	/* Since the last slice, zeros may have been put into its memory. */
@@ -208,7 +214,7 @@ malloc_kick(struct bdev_engine *e)
 	if (likely(!io))
 		return 0;
 	list_remove(&io->node);
-	err = copy_slice(io);
+	err = io->op <= BDEV_WRITE ? copy_slice(io) : malloc_clear(io);
 	if (err == -EINPROGRESS)
 		list_push_back(&mch->running, &io->node);
 	else

@@ -119,6 +119,7 @@ group_init(struct nvme_group *g, struct nvme_ctrl *ctrl,
 	list_init(&g->hot_node);
 	list_init(&g->intx_node);
 	list_init(&g->mem_waits);
+	list_init(&g->mem_old);
 	list_init(&g->late_waits);
 	list_init(&g->late_old);
 	list_init(&g->buf_waits);
@@ -176,6 +177,7 @@ group_hush(struct nvme_group *g, uint8_t level)
 	if (level < HUSH_MUTE)
 		return;
 	req_drop_waits(&g->mem_waits);
+	req_drop_waits(&g->mem_old);
 	req_drop_waits(&g->late_waits);
 	req_drop_waits(&g->late_old);
 	req_drop_waits(&g->buf_waits);
@@ -236,7 +238,7 @@ queues_step(struct nvme_group *g)
 static void
 late_step(struct nvme_group *g)
 {
-	req_retry(&g->late_old);
+	req_retry(g, &g->late_old);
 	if (list_empty(&g->late_waits))
 		return;
 	list_splice(&g->late_old, &g->late_waits);

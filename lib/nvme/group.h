@@ -61,7 +61,8 @@ struct nvme_group {
 	struct list node;      /* core->groups */
 	struct list work;      /* core->work: group_step() is due */
 	struct list intx_node; /* core->intx */
-	struct list mem_waits; /* requests that wait for memory to come back */
+	struct list mem_waits,
+		mem_old; /* requests that wait for memory to come back; some has come since, they are run again */
 	struct list late_waits,
 		late_old; /* for maps whose message is still under way; of the round before */
 	struct list buf_waits; /* for scratch or long iov arrays */

@@ -81,7 +81,8 @@ struct nvme_req {
 	 */
 	bool (*abort)(struct nvme_req *req);
 	uint64_t deadline; /* of a wait for memory that was just unmapped; 0: has not waited */
-	struct list wait; /* the group's mem_waits, late_waits, buf_waits */
+	struct list
+		wait; /* the group's mem_waits, mem_old, late_waits, late_old, buf_waits */
 };
 #define REQ_SLOW \
 	4u /* a field that few commands use was set: req_free() clears them */
@@ -361,7 +362,9 @@ nvme_status_t req_from_host(struct nvme_req *req, void *buf, uint32_t len);
 nvme_status_t req_bad_memory(struct nvme_req *req, iova_t iova, uint64_t len);
 /* A longer iov array; NVME_PENDING: none is free, the request waits. */
 nvme_status_t req_long_iov(struct nvme_req *req);
-void req_retry(struct list *waits); /* run again those that wait on it now */
+void req_retry(
+	struct nvme_group *g,
+	struct list *waits); /* run again those that wait on it, some a round */
 void req_retry_bufs(struct nvme_group *g);
 void req_drop_waits(struct list *waits);
 /* Copy between the request's iov, from byte @off of it, and @buf. */

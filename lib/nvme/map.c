@@ -66,6 +66,7 @@ sq_update_stop(struct nvme_sq *sq)
 void
 map_step(struct nvme_group *g)
 {
+	req_retry(g, &g->mem_old);
 	if (!g->map_changed)
 		return;
 	g->map_changed = false;
@@ -89,7 +90,9 @@ map_step(struct nvme_group *g)
 		}
 	}
 	dbbuf_map(g);
-	req_retry(&g->mem_waits);
+	list_splice(&g->mem_old, &g->mem_waits);
+	if (!list_empty(&g->mem_old))
+		group_work(g);
 }
 
 /* Looked at once for all maps of a round, in map_step(). */

@@ -8,7 +8,8 @@
 #include "internal.h"
 
 #define MEM_WAIT_NS 100000000u
-#define LATE 1u			 /* req->deadline: has looked a second time */
+#define RETRIES 4u /* of requests that waited, in a round: there may be 2048 */
+#define LATE 1u	   /* req->deadline: has looked a second time */
 #define IO_BUF_BUDGET (4u << 20) /* scratch of one group's I/O commands */
 
 /* It uses a field that few do; req_free() clears those. */
@@ -117,24 +118,23 @@ req_park(struct nvme_req *req, struct list *waits)
 	return NVME_PENDING;
 }
 
+/* Some of @waits, which nobody adds to meanwhile, and the others in the rounds to come: each may take long. */
 void
-req_retry(struct list *waits)
+req_retry(struct nvme_group *g, struct list *waits)
 {
-	struct list now;
-
-	list_init(&now);
-	list_splice(&now, waits);
-	while (!list_empty(&now)) {
+	for (unsigned i = 0; i < RETRIES && !list_empty(waits); i++) {
 		struct nvme_req *req =
-			list_entry(now.next, struct nvme_req, wait);
+			list_entry(waits->next, struct nvme_req, wait);
 
 		list_remove(&req->wait);
 		req_start(req);
 	}
+	if (!list_empty(waits))
+		group_work(g);
 }
 
 /*
- * Those that wait for scratch or a long iov array, until one has to wait again: it
+ * Some of those that wait for scratch or a long iov array, until one has to wait again: it
  * stays the first.
  */
 void
@@ -144,10 +144,15 @@ req_retry_bufs(struct nvme_group *g)
 
 	list_init(&now);
 	list_splice(&now, &g->buf_waits);
-	while (!list_empty(&now) && list_empty(&g->buf_waits)) {
+	for (unsigned i = 0; !list_empty(&now) && list_empty(&g->buf_waits);
+	     i++) {
 		struct nvme_req *req =
 			list_entry(now.next, struct nvme_req, wait);
 
+		if (i == RETRIES) {
+			group_work(g);
+			break;
+		}
 		list_remove(&req->wait);
 		req_start(req);
 	}

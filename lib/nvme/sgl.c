@@ -8,8 +8,8 @@
  */
 #include "internal.h"
 
-#define SGL_MAX_DESC 4096u
-#define SGL_CHUNK 32u /* descriptors copied at once */
+#define SGL_MAX_DESC 1024u /* four times the pages of the longest transfer */
+#define SGL_CHUNK 32u	   /* descriptors copied at once */
 
 struct sgl_walk {
 	struct nvme_req *req;

@@ -68,7 +68,7 @@ walk(struct nvme_sgl seg, uint32_t len, uint32_t *place, unsigned *descs)
 			uint64_t at = seg.addr + (uint64_t)i * 16;
 			struct nvme_sgl d;
 
-			if (++*descs > 4096 || !in_arena(at, 16))
+			if (++*descs > 1024 || !in_arena(at, 16))
 				return false;
 			memcpy(&d, model + (at - arena), 16);
 			if (d.type >> 4 == 2 || d.type >> 4 == 3) {

@@ -399,6 +399,30 @@ vm_use_shadow(struct vm *v)
 	v->shadow = true;
 }
 
+void
+vm_more_queues(struct vm *v, unsigned n)
+{
+	struct sqe cq = { .opc = 5, .prp1 = v->a[A_CQ].iova, .dw11 = 1 };
+	struct sqe sq = { .opc = 1, .prp1 = v->a[A_SQ].iova };
+	unsigned i;
+
+	for (i = 2; i <= n; i++) {
+		cq.dw10 = sq.dw10 = (DEPTH - 1) << 16 | i;
+		sq.dw11 = i << 16 | 1;
+		assert_int_equal(vm_admin(v, &cq, 10000), 0);
+		assert_int_equal(vm_admin(v, &sq, 10000), 0);
+	}
+}
+
+void
+vm_fill_queues(struct vm *v, const struct sqe *e)
+{
+	unsigned i;
+
+	for (i = 0; i < DEPTH; i++)
+		memcpy(v->a[A_SQ].va + i * sizeof(*e), e, sizeof(*e));
+}
+
 /* ---- all of it ---- */
 
 int

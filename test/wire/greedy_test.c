@@ -11,7 +11,7 @@
 #include "common_vm.h"
 
 #define CLIENTS 3u
-#define QUEUES 128u /* the most that a controller may have */
+#define QUEUES VM_QUEUES
 #define PIECE_US 10000u
 #define PAIRS_MIN 9u
 #define PAIRS_MAX 60u /* 1.8 s */
@@ -206,27 +206,16 @@ test_rings(void **state)
 
 /* ---- set-up ---- */
 
-/* All queues, which share the memory of the first; a read in each entry. */
 static void
 queues_create(struct client *c)
 {
-	struct sqe cq = { .opc = 5, .prp1 = c->vm.a[A_CQ].iova, .dw11 = 1 };
-	struct sqe sq = { .opc = 1, .prp1 = c->vm.a[A_SQ].iova };
 	struct sqe read = { .opc = OPC_READ,
 			    .nsid = 1,
 			    .prp1 = c->vm.a[A_DATA].iova,
 			    .dw12 = 7 };
-	unsigned i;
 
-	for (i = 2; i <= QUEUES; i++) {
-		cq.dw10 = sq.dw10 = (DEPTH - 1) << 16 | i;
-		sq.dw11 = i << 16 | 1;
-		assert_int_equal(vm_admin(&c->vm, &cq, 10000), 0);
-		assert_int_equal(vm_admin(&c->vm, &sq, 10000), 0);
-	}
-	for (i = 0; i < DEPTH; i++)
-		memcpy(c->vm.a[A_SQ].va + i * sizeof(read), &read,
-		       sizeof(read));
+	vm_more_queues(&c->vm, QUEUES);
+	vm_fill_queues(&c->vm, &read);
 }
 
 static void
