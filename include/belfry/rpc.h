@@ -57,6 +57,7 @@ void rpc_error(struct rpc_req *req, int code, const char *fmt, ...)
 /* -errno -> the code and text SPDK's clients expect ("No such device", ...), followed by @fmt when not NULL. */
 void rpc_errno(struct rpc_req *req, int err, const char *fmt, ...)
 	printf_like(3, 4);
+const char *rpc_req_method(const struct rpc_req *req);
 void *rpc_req_user(struct rpc_req *req);
 void rpc_req_set_user(struct rpc_req *req, void *user);
 
@@ -71,7 +72,8 @@ void rpc_call(const char *method, const json_t *params,
 /*
  * Decode params into a struct. Strings are borrowed from @params. Absent optional members leave the field as it was.
  * On failure an error that names the member has been sent, and false is given: the handler returns.
- * Unknown members are errors; with RPC_RELAXED a line in the log. RPC_IGNORE: known to have no meaning here.
+ * Unknown members are errors that name the known ones; with RPC_RELAXED a line in the log. RPC_IGNORE: known to have no
+ * meaning here. RPC_ANY: the handler reads it itself.
  */
 enum rpc_type {
 	RPC_STRING,
@@ -84,6 +86,7 @@ enum rpc_type {
 	RPC_UUID,
 	RPC_OBJECT,
 	RPC_ARRAY,
+	RPC_ANY,
 	RPC_IGNORE
 };
 struct rpc_param {

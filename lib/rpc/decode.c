@@ -109,6 +109,7 @@ decode_one(json_t *v, enum rpc_type type, void *field)
 			return false;
 		*(json_t **)field = v;
 		return true;
+	case RPC_ANY:
 	case RPC_IGNORE:
 		return true;
 	default:
@@ -127,12 +128,31 @@ bad_value(struct rpc_req *req, const struct rpc_param *p, const json_t *v)
 	free(text);
 }
 
+/* Those that do something, for whoever has mistyped one. */
+static const char *
+known_names(const struct rpc_param *table, size_t n, char *buf, size_t len)
+{
+	const char *sep = "there are ";
+	size_t i, at = 0;
+
+	snprintf(buf, len, "there are none");
+	for (i = 0; i < n && at < len; i++) {
+		if (table[i].type == RPC_IGNORE)
+			continue;
+		at += (size_t)snprintf(buf + at, len - at, "%s%s", sep,
+				       table[i].name);
+		sep = ", ";
+	}
+	return buf;
+}
+
 /* Refused, or where clients are known to send what others understand: said, so that a misspelt option is no secret. */
 static bool
 unknown_ok(struct rpc_req *req, const json_t *params,
 	   const struct rpc_param *table, size_t n, bool relaxed)
 {
 	const char *key;
+	char known[640];
 	json_t *v;
 	size_t i;
 
@@ -142,12 +162,15 @@ unknown_ok(struct rpc_req *req, const json_t *params,
 				break;
 		if (i == n && relaxed) {
 			log_notice(
-				"%s: '%.64s' is unknown here and has no effect",
-				rpc_req_method(req), key);
+				"%s: '%.64s' is unknown here and has no effect: %s",
+				rpc_req_method(req), key,
+				known_names(table, n, known, sizeof(known)));
 		} else if (i == n) {
-			rpc_error(req, RPC_INVALID_PARAMS,
-				  "Invalid parameters: unknown member '%.128s'",
-				  key);
+			rpc_error(
+				req, RPC_INVALID_PARAMS,
+				"Invalid parameters: unknown member '%.128s': %s",
+				key,
+				known_names(table, n, known, sizeof(known)));
 			return false;
 		}
 	}

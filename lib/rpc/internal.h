@@ -67,7 +67,6 @@ void rpc_peer_complain(struct rpc_peer *p, int code, const char *fmt, ...)
 /* A parsed value from @p: a request or a batch. Takes @value. */
 void rpc_handle(struct rpc_peer *p, json_t *value);
 json_t *rpc_error_object(int code, const char *message);
-const char *rpc_req_method(const struct rpc_req *req);
 
 /* method.c */
 const struct rpc_method *rpc_find(const char *name);

@@ -9,7 +9,7 @@
 
 #include "internal.h"
 
-#define MAX_TABLES 32
+#define MAX_TABLES 64
 
 static struct {
 	const struct rpc_method *methods;

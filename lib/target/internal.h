@@ -205,11 +205,15 @@ void rpc_transport_register(void);
 	{                                     \
 		name, RPC_IGNORE, 0, false, 0 \
 	}
-/* pci_ids_decode() reads them */
-#define PARAM_PCI_IDS                                                 \
-	PARAM_IGNORE("pci_vendor_id"), PARAM_IGNORE("pci_device_id"), \
-		PARAM_IGNORE("pci_subsystem_vendor_id"),              \
-		PARAM_IGNORE("pci_subsystem_id")
+/* The handler reads them: pci_ids_decode(). */
+#define PARAM_ANY(name)                    \
+	{                                  \
+		name, RPC_ANY, 0, false, 0 \
+	}
+#define PARAM_PCI_IDS                                           \
+	PARAM_ANY("pci_vendor_id"), PARAM_ANY("pci_device_id"), \
+		PARAM_ANY("pci_subsystem_vendor_id"),           \
+		PARAM_ANY("pci_subsystem_id")
 /* -32602, and what is wrong */
 #define bad_params(req, ...) \
 	rpc_error(req, RPC_INVALID_PARAMS, "Invalid parameters: " __VA_ARGS__)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * RPC: the calls that a configuration saved by SPDK begins and ends with. They tune what does not exist here (pools of
- * I/Os, an examination of new block devices, authentication), so whatever they ask for is so; what is not so is refused.
+ * RPC: the calls that a configuration saved by SPDK has and that change nothing here. Where they ask for what is so
+ * (pools that need no size, an authentication that nobody asks for), they are looked at, and what is not so is refused.
+ * Where they tune a part of SPDK that has no counterpart, they are taken, and said once to have no effect.
  */
 #include <errno.h>
 #include <string.h>
@@ -45,8 +46,11 @@ rpc_wait_for_examine(struct rpc_req *req, const json_t *params)
 /* ---- nvmf ---- */
 
 struct nvmf_params {
-	const char *tgt_name, *discovery_filter, *poll_groups_mask;
-	json_t *admin_cmd_passthru, *dhchap_digests, *dhchap_dhgroups;
+	const char *tgt_name, *discovery_filter, *poll_groups_mask,
+		*dup_host_policy;
+	json_t *admin_cmd_passthru, *dhchap_digests, *dhchap_dhgroups,
+		*discovery_filters;
+	uint32_t max_subsystems, crdt1, crdt2, crdt3;
 };
 
 static const struct rpc_param nvmf_table[] = {
@@ -57,6 +61,12 @@ static const struct rpc_param nvmf_table[] = {
 	/* what authentication may use: keys are refused, so nobody authenticates with anything else */
 	PARAM(struct nvmf_params, dhchap_digests, RPC_ARRAY),
 	PARAM(struct nvmf_params, dhchap_dhgroups, RPC_ARRAY),
+	PARAM(struct nvmf_params, discovery_filters, RPC_ARRAY),
+	/* a listener has one client, and clients have no host's name: both policies are kept */
+	PARAM(struct nvmf_params, dup_host_policy, RPC_STRING),
+	/* of older ones: sockets wake their reactor, which takes its own clients */
+	PARAM_IGNORE("acceptor_poll_rate"),
+	PARAM_IGNORE("conn_sched"),
 };
 
 static bool
@@ -98,6 +108,44 @@ mask_ok(struct rpc_req *req, const char *mask)
 	return false;
 }
 
+static bool
+filter_ok(struct rpc_req *req, const char *name, const char *filter)
+{
+	if (filter && !strcmp(filter, "match_any"))
+		return true;
+	bad_params(req, "'%s' '%.64s' is not supported: there is match_any",
+		   name, filter ? filter : "");
+	return false;
+}
+
+static bool
+filters_ok(struct rpc_req *req, const struct nvmf_params *p)
+{
+	const json_t *v;
+	size_t i;
+
+	if (p->discovery_filter &&
+	    !filter_ok(req, "discovery_filter", p->discovery_filter))
+		return false;
+	json_array_foreach(p->discovery_filters, i, v)
+		if (!filter_ok(req, "discovery_filters", json_string_value(v)))
+			return false;
+	return true;
+}
+
+static bool
+policy_ok(struct rpc_req *req, const char *policy)
+{
+	if (!policy || !strcmp(policy, "allow") ||
+	    !strcmp(policy, "restrict_per_listener"))
+		return true;
+	bad_params(
+		req,
+		"'dup_host_policy' '%.64s' is none of allow, restrict_per_listener",
+		policy);
+	return false;
+}
+
 static void
 rpc_nvmf_set_config(struct rpc_req *req, const json_t *params)
 {
@@ -107,14 +155,101 @@ rpc_nvmf_set_config(struct rpc_req *req, const json_t *params)
 			0) ||
 	    !target_name_ok(req, p.tgt_name) ||
 	    !passthru_ok(req, p.admin_cmd_passthru) ||
-	    !mask_ok(req, p.poll_groups_mask))
+	    !mask_ok(req, p.poll_groups_mask) || !filters_ok(req, &p) ||
+	    !policy_ok(req, p.dup_host_policy))
 		return;
-	if (p.discovery_filter && strcmp(p.discovery_filter, "match_any")) {
-		bad_params(
-			req,
-			"'discovery_filter' '%.64s' is not supported: there is match_any",
-			p.discovery_filter);
+	rpc_result(req, json_true());
+}
+
+/* There is no limit but memory. */
+static const struct rpc_param max_table[] = {
+	PARAM(struct nvmf_params, tgt_name, RPC_STRING),
+	PARAM_REQ(struct nvmf_params, max_subsystems, RPC_U32),
+};
+
+static void
+rpc_set_max_subsystems(struct rpc_req *req, const json_t *params)
+{
+	struct nvmf_params p = { 0 };
+
+	if (rpc_decode(req, params, max_table, ARRAY_SIZE(max_table), &p, 0) &&
+	    target_name_ok(req, p.tgt_name))
+		rpc_result(req, json_true());
+}
+
+/* No command is ever answered with a delay to retry it after. */
+static const struct rpc_param crdt_table[] = {
+	PARAM(struct nvmf_params, tgt_name, RPC_STRING),
+	PARAM(struct nvmf_params, crdt1, RPC_U32),
+	PARAM(struct nvmf_params, crdt2, RPC_U32),
+	PARAM(struct nvmf_params, crdt3, RPC_U32),
+};
+
+static void
+rpc_set_crdt(struct rpc_req *req, const json_t *params)
+{
+	struct nvmf_params p = { 0 };
+
+	if (!rpc_decode(req, params, crdt_table, ARRAY_SIZE(crdt_table), &p,
+			0) ||
+	    !target_name_ok(req, p.tgt_name))
 		return;
+	if (p.crdt1 || p.crdt2 || p.crdt3)
+		log_warn(
+			"%s: no command is answered with a retry delay: no effect",
+			rpc_req_method(req));
+	rpc_result(req, json_true());
+}
+
+/* ---- parts of SPDK that have no counterpart ---- */
+
+static void rpc_no_counterpart(struct rpc_req *req, const json_t *params);
+
+#define ALWAYS (RPC_STARTUP | RPC_RUNTIME)
+#define ABSENT(name, when, part)                         \
+	{                                                \
+		{ name, rpc_no_counterpart, when }, part \
+	}
+static const struct absent {
+	struct rpc_method method;
+	const char *part;
+} absent[] = {
+	ABSENT("accel_assign_opc", RPC_STARTUP, "accelerators"),
+	ABSENT("accel_set_driver", RPC_STARTUP, "accelerators"),
+	ABSENT("accel_set_options", RPC_STARTUP, "accelerators"),
+	ABSENT("bdev_iscsi_set_options", RPC_STARTUP, "iSCSI"),
+	ABSENT("bdev_nvme_set_hotplug", ALWAYS, "NVMe driver"),
+	ABSENT("bdev_nvme_set_options", ALWAYS, "NVMe driver"),
+	ABSENT("bdev_raid_set_options", ALWAYS, "RAID"),
+	ABSENT("dsa_scan_accel_module", RPC_STARTUP, "accelerators"),
+	ABSENT("framework_set_scheduler", ALWAYS, "schedulers"),
+	ABSENT("fsdev_set_opts", ALWAYS, "file systems"),
+	ABSENT("iaa_scan_accel_module", RPC_STARTUP, "accelerators"),
+	ABSENT("ioat_scan_accel_module", RPC_STARTUP, "accelerators"),
+	ABSENT("iobuf_set_options", RPC_STARTUP, "pools of buffers"),
+	ABSENT("iscsi_set_options", RPC_STARTUP, "iSCSI"),
+	ABSENT("keyring_file_add_key", ALWAYS, "keyring"),
+	ABSENT("keyring_linux_set_options", RPC_STARTUP, "keyring"),
+	ABSENT("scheduler_set_options", RPC_STARTUP, "schedulers"),
+	ABSENT("sock_impl_set_options", RPC_STARTUP, "network sockets"),
+	ABSENT("sock_set_default_impl", RPC_STARTUP, "network sockets"),
+	ABSENT("vmd_enable", RPC_STARTUP, "PCI driver"),
+};
+
+/* SPDK saves some of them several times over: each is told of once. */
+static void
+rpc_no_counterpart(struct rpc_req *req, const json_t *params)
+{
+	static bool said[ARRAY_SIZE(absent)];
+	const char *name = rpc_req_method(req);
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(absent); i++) {
+		if (strcmp(name, absent[i].method.name) || said[i])
+			continue;
+		said[i] = true;
+		log_warn("%s: nothing here is like SPDK's %s: no effect", name,
+			 absent[i].part);
 	}
 	rpc_result(req, json_true());
 }
@@ -123,10 +258,16 @@ static const struct rpc_method methods[] = {
 	{ "bdev_set_options", rpc_bdev_set_options, RPC_STARTUP },
 	{ "bdev_wait_for_examine", rpc_wait_for_examine, RPC_RUNTIME },
 	{ "nvmf_set_config", rpc_nvmf_set_config, RPC_STARTUP },
+	{ "nvmf_set_crdt", rpc_set_crdt, RPC_STARTUP },
+	{ "nvmf_set_max_subsystems", rpc_set_max_subsystems, RPC_STARTUP },
 };
 
 void
 rpc_options_register(void)
 {
+	size_t i;
+
 	rpc_register(methods, ARRAY_SIZE(methods));
+	for (i = 0; i < ARRAY_SIZE(absent); i++)
+		rpc_register(&absent[i].method, 1);
 }

@@ -5,7 +5,7 @@ import json
 import os
 import re
 
-from daemon import Daemon, main
+from daemon import Daemon, RpcError, main, until
 
 DOC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "doc", "rpc.md")
 BLOCK = re.compile(r"^```json (request|reply)\n(.*?)^```$", re.M | re.S)
@@ -71,11 +71,84 @@ def test_examples():
     assert not problems, "\n" + "\n".join(problems)
 
 
+def read_doc():
+    with open(DOC, encoding="utf-8") as f:
+        return f.read()
+
+
+def absent():
+    """The methods of the table of options that have no effect."""
+    table = read_doc().split("\n## Options of what is not here\n")[1].split("\n## ")[0]
+    return [m for line in table.splitlines() if line.startswith("| `") for m in re.findall("`([a-z_]+)`", line.split("|")[1])]
+
+
 def test_every_method():
     requests = {json.loads(text)["method"] for kind, text, _ in blocks() if kind == "request"}
     with Daemon() as d:
-        missing = set(d.rpc("rpc_get_methods")) - requests
+        missing = set(d.rpc("rpc_get_methods")) - requests - set(absent())
         assert not missing, f"doc/rpc.md shows no {missing}"
+
+
+def test_absent():
+    """They are there, are taken before the start whatever their params, and are told of once."""
+    names = absent()
+    assert len(names) > 15 and len(set(names)) == len(names), names
+    with Daemon("--wait-for-rpc", wait=False) as d:
+        until(lambda: os.path.exists(d.sock))
+        for _ in range(2):
+            for n in names:
+                assert d.rpc(n, anything=[1], name="x") is True
+        said = d.logged()
+        for n in names:
+            assert said.count(f"WARNING: {n}: ") == 1, (n, said)
+
+
+def known(d, method):
+    """The members that a method looks at: it names them when it is given another."""
+    before = len(d.logged())
+    try:
+        d.rpc(method, no_such_member=1)
+        text = d.logged()[before:]  # one that is relaxed
+    except RpcError as e:
+        text = e.message
+        if "unknown member" not in text:
+            text = d.logged()[before:]
+    assert "no_such_member" in text, (method, text)
+    text = text.split("there are ", 1)[1].splitlines()[0]
+    return [] if text == "none" else text.split(", ")
+
+
+def sections(text):
+    """Method -> the text below the headings that name it, up to the next heading."""
+    out = {}
+    for part in re.split(r"^##+ ", text, flags=re.M)[1:]:
+        title, _, body = part.partition("\n")
+        for m in re.findall("[a-z_]+_[a-z_]+", title):
+            out[m] = out.get(m, "") + body
+    return out
+
+
+# said once for all methods
+EVERYWHERE = {"tgt_name"}
+
+
+def test_every_member():
+    """Each member that a method knows is described below its heading."""
+    missing, text = [], sections(read_doc())
+    with Daemon("--wait-for-rpc", wait=False) as d:
+        until(lambda: os.path.exists(d.sock))
+        names = set(d.rpc("rpc_get_methods")) - set(absent())
+        now = set(d.rpc("rpc_get_methods", current=True)) & names
+        checked = {m: known(d, m) for m in now - {"framework_start_init", "framework_wait_init"}}
+        d.rpc("framework_start_init")
+        checked.update({m: known(d, m) for m in names - now - set(checked)})
+    assert sum(map(len, checked.values())) > 100, checked
+    for m, members in sorted(checked.items()):
+        body = text.get(m, "")
+        for x in members:
+            if x not in EVERYWHERE and not re.search(rf"[`(| ]{x}[`, )|]", body) and not x.startswith("pci_"):
+                missing.append(f"{m}: {x}")
+    assert not missing, "\n" + "\n".join(missing)
 
 
 def test_the_test():
@@ -88,4 +161,4 @@ def test_the_test():
 
 
 if __name__ == "__main__":
-    main([test_the_test, test_examples, test_every_method])
+    main([test_the_test, test_examples, test_every_method, test_absent, test_every_member])
