@@ -241,25 +241,27 @@ LIBDIR := $(DESTDIR)$(PREFIX)/lib
 INCDIR := $(DESTDIR)$(PREFIX)/include/belfry
 PCDIR := $(LIBDIR)/pkgconfig
 COMPDIR := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+UNITDIR := $(LIBDIR)/systemd/system
 MAN := $(wildcard doc/*.8)
-DOC := $(wildcard LICENSE README* CHANGELOG* doc/*.md doc/*.c)
+DOC := $(wildcard LICENSE README* CHANGELOG* doc/*.md doc/*.svg doc/*.c)
 COMP := $(wildcard scripts/belfryctl.bash-completion)
 
 install: all ## install below PREFIX (configure's --prefix), within DESTDIR
-	install -d $(BINDIR) $(MANDIR) $(DOCDIR) $(COMPDIR) $(PCDIR) $(INCDIR)
+	install -d $(BINDIR) $(MANDIR) $(DOCDIR) $(COMPDIR) $(PCDIR) $(INCDIR) $(UNITDIR)
 	install -m 755 $(HOST_SO) $(LIBDIR)/libbelfry-host.so.$(VERSION)
 	ln -sf libbelfry-host.so.$(VERSION) $(LIBDIR)/$(HOST_SONAME)
 	ln -sf $(HOST_SONAME) $(LIBDIR)/libbelfry-host.so
 	install -m 644 include/belfry/host.h $(INCDIR)
 	sed -e 's,@PREFIX@,$(PREFIX),' -e 's,@VERSION@,$(VERSION),' \
 		lib/host/belfry-host.pc.in >$(PCDIR)/belfry-host.pc
+	sed -e 's,@PREFIX@,$(PREFIX),' app/belfryd/belfryd.service.in >$(UNITDIR)/belfryd.service
 	$(if $(BIN),install -m 755 $(BIN) $(BINDIR))
 	$(if $(MAN),install -m 644 $(MAN) $(MANDIR))
 	install -m 644 $(DOC) $(DOCDIR)
 	$(if $(COMP),install -m 644 $(COMP) $(COMPDIR)/belfryctl)
 
 uninstall: ## remove what install put there
-	rm -f $(APPS:%=$(BINDIR)/%) $(COMPDIR)/belfryctl
+	rm -f $(APPS:%=$(BINDIR)/%) $(COMPDIR)/belfryctl $(UNITDIR)/belfryd.service
 	rm -f $(LIBDIR)/libbelfry-host.so* $(PCDIR)/belfry-host.pc $(INCDIR)/host.h
 	rm -f $(foreach f,$(MAN),$(MANDIR)/$(notdir $(f)))
 	rm -f $(foreach f,$(DOC),$(DOCDIR)/$(notdir $(f)))
