@@ -192,3 +192,35 @@ def case_reset(env):
         "done; wait $fio; echo status $?; cat /tmp/fio.out", 90)
     env.expect("RESET FAILED" not in out, f"reset failed: {out[:200]}")
     env.expect("status 0" in out, f"fio under resets: {out[-400:]}")
+
+
+def case_function(env):
+    """FLR under I/O; the driver unbound and bound, D3hot and FLR between."""
+    _, _, disks, guest = env.main()
+    ns1 = disks[0].device
+    dev = guest.check("basename $(readlink -f "
+                      "/sys/class/nvme/nvme0/device)").split()[-1]
+    at = f"/sys/bus/pci/devices/{dev}"
+    methods = guest.check(f"cat {at}/reset_method")
+    env.expect("flr" in methods, f"reset methods: {methods}")
+    out = guest.check(
+        f"echo flr >{at}/reset_method; cd /tmp; fio --name=r --filename={ns1} "
+        "--direct=1 --thread --ioengine=libaio --iodepth=16 --rw=randwrite "
+        "--bs=4k --size=16M --verify=crc32c --verify_fatal=1 --time_based "
+        "--runtime=5 --loops=100 >/tmp/fio.out 2>&1 & fio=$!; sleep 1; "
+        f"for i in 1 2 3; do echo 1 >{at}/reset || echo RESET FAILED; "
+        "sleep 1; done; wait $fio; echo status $?; cat /tmp/fio.out", 90)
+    env.expect("RESET FAILED" not in out, f"reset failed: {out[:200]}")
+    env.expect("status 0" in out, f"fio under resets: {out[-400:]}")
+    driver = "/sys/bus/pci/drivers/nvme"
+    for _ in range(3):
+        guest.check(f"echo {dev} >{driver}/unbind; ! [ -e {ns1} ]", 30)
+        state = guest.check(f"setpci -s {dev} CAP_PM+4.W=3; sleep 0.1; "
+                            f"setpci -s {dev} CAP_PM+4.W; "
+                            f"setpci -s {dev} CAP_PM+4.W=0; sleep 0.1; "
+                            f"setpci -s {dev} CAP_PM+4.W").split()[-2:]
+        env.expect([int(s, 16) & 3 for s in state] == [3, 0],
+                   f"power states: {state}")
+        guest.check(f"echo 1 >{at}/reset; echo {dev} >{driver}/bind", 30)
+        guest.wait_for(f"[ -b {ns1} ]")
+        guest.check(f"dd if={ns1} of=/dev/null bs=64k count=16 iflag=direct")
