@@ -93,27 +93,37 @@ def best_of(key, *values):
     return _best[key]
 
 
-def paired(key, reps, base, *measures):
-    """Compare @measures with @base: (rows of [base, value, value, ...], were they undisturbed?).
+def compare(keys, reps, bases, measures, tries, crowd=CROWDED):
+    """Rows of [base, ..., value, ...]: (those that count, the others). @keys name the bases.
 
-    Other work disturbs, and a virtual machine's cores may move, which changes all figures at once. So the base is
-    measured before and after, in short pieces, and a row counts only if it was about the same, not much worse than
-    the best that this run has seen of @key, and nobody waited for a core. If no row counts, all are given and nothing should be judged by them.
+    Other work disturbs, and a virtual machine's cores and disk may change, which changes all figures at once. So
+    the bases are measured before and after, in short pieces, and a row counts only if they were about the same, not much worse than
+    the best that this run has seen of them, and nobody waited for a core. It ends with @reps that count, or after @tries.
     """
     rows, unsteady = [], []
-    before = max(base(), 1.0)
-    for _ in range(2 * reps):
+    before = [max(base(), 1.0) for base in bases]
+    for _ in range(tries):
         since = pressure(), time.monotonic()
         values = [max(measure(), 1.0) for measure in measures]
-        after = max(base(), 1.0)
-        row = [(before + after) / 2, *values]
-        steady = min(before, after) >= 0.75 * max(before, after) and \
-            row[0] >= 0.6 * best_of(key, before, after) and \
-            waited(since) < CROWDED
-        (rows if steady else unsteady).append(row)
+        after = [max(base(), 1.0) for base in bases]
+        means = [(old + new) / 2 for old, new in zip(before, after)]
+        steady = waited(since) < crowd
+        for key, mean, *both in zip(keys, means, before, after):
+            steady &= min(both) >= 0.75 * max(both) and \
+                mean >= 0.6 * best_of(key, *both)
+        (rows if steady else unsteady).append([*means, *values])
         before = after
         if len(rows) == reps:
             break
+    return rows, unsteady
+
+
+def paired(key, reps, base, *measures):
+    """Compare @measures with @base: (rows of [base, value, value, ...], were they undisturbed?).
+
+    If no row counts, all are given and nothing should be judged by them.
+    """
+    rows, unsteady = compare([key], reps, [base], measures, 2 * reps)
     return rows or unsteady, bool(rows)
 
 
@@ -168,6 +178,20 @@ class Target:
             "trtype": "VFIOUSER", "traddr": str(where), "trsvcid": "0"})
         return where / "cntrl"
 
+    @contextlib.contextmanager
+    def namespace(self, bdev, path):
+        """A file is the namespace of the last export() while the block lasts."""
+        nqn = f"nqn.2024-01.io.belfry:bench{self.sockets}"
+        self.rpc("bdev_aio_create", name=bdev, filename=str(path),
+                 block_size=512)
+        self.rpc("nvmf_subsystem_add_ns", nqn=nqn,
+                 namespace={"bdev_name": bdev, "nsid": 1})
+        try:
+            yield
+        finally:
+            self.rpc("nvmf_subsystem_remove_ns", nqn=nqn, nsid=1)
+            self.rpc("bdev_aio_delete", name=bdev)
+
     def null(self, mib=1 << 20):
         """A new null device of 1 TiB."""
         name = f"null{self.sockets}"
@@ -184,6 +208,16 @@ class Target:
         finally:
             self.process.send_signal(signal.SIGCONT)
             time.sleep(0.01)
+
+    @contextlib.contextmanager
+    def meanwhile(self):
+        """Inside aside(): runs again while the block lasts."""
+        self.process.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGSTOP)
 
     def cpu_seconds(self):
         """Processor time of all its threads, exactly."""
