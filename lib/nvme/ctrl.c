@@ -91,14 +91,8 @@ ctrl_intx_update(struct nvme_ctrl *ctrl)
 
 	if (!irq_msix_active(ctrl->cfg.irqs) && !ctrl->intx_disabled &&
 	    !(ctrl->intms & 1) &&
-	    (ctrl->state == CTRL_READY || ctrl->state == CTRL_SHUTDOWN)) {
-		level = far_intx(ctrl);
-		for (unsigned i = 0; !level && i <= NVME_MAX_IO_QUEUES; i++) {
-			struct nvme_cq *cq = g->cqs[i];
-
-			level = cq && cq->ien && cq_unread(cq);
-		}
-	}
+	    (ctrl->state == CTRL_READY || ctrl->state == CTRL_SHUTDOWN))
+		level = far_intx(ctrl) || group_unread(g);
 	if (level == ctrl->intx_level)
 		return;
 	ctrl->intx_level = level;

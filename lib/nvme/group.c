@@ -289,25 +289,41 @@ group_set(struct nvme_group *g, const struct group_settings *set)
 
 /* ---- what the controller is to know ---- */
 
+static bool
+holds_entries(struct nvme_cq *cq)
+{
+	return cq && cq->ien && cq_unread(cq);
+}
+
+/* Entries that the host has not taken, on some queue. As long as it is the same one, no other is looked at. */
+bool
+group_unread(struct nvme_group *g)
+{
+	if (holds_entries(g->cqs[g->unread_cq]))
+		return true;
+	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
+		if (!holds_entries(g->cqs[i]))
+			continue;
+		g->unread_cq = (uint16_t)i;
+		return true;
+	}
+	return false;
+}
+
 /* INTx: up while a queue with interrupts holds entries that the host has not taken. */
 void
 group_intx(struct nvme_group *g)
 {
 	struct group_news *n;
-	bool level = false;
+	bool level;
 
 	if (!g->far) {
 		ctrl_intx_update(g->ctrl);
 		return;
 	}
 	g->intx_due = false;
-	for (unsigned i = 1; !level && i <= NVME_MAX_IO_QUEUES; i++) {
-		struct nvme_cq *cq = g->cqs[i];
-
-		level = cq && cq->ien && cq_unread(cq);
-	}
-	if (irq_msix_active(g->irqs) || g->hushed == HUSH_MUTE)
-		level = false;
+	level = !irq_msix_active(g->irqs) && g->hushed != HUSH_MUTE &&
+		group_unread(g);
 	n = far_news(g);
 	if (level == n->intx)
 		return;

@@ -51,10 +51,11 @@ struct nvme_group {
 	uint32_t nsqs;
 	uint32_t iov_quota, iov_used; /* long iov arrays */
 	uint32_t buf_used;	      /* bytes of scratch of I/O commands */
-	bool map_changed; /* something was mapped: look at what waits */
-	bool map_lost;	  /* some queue is paused */
-	bool ns_gone;	  /* a namespace that is being removed has drained */
-	bool intx_due;	  /* elsewhere: group_step() looks at the level */
+	bool map_changed;   /* something was mapped: look at what waits */
+	bool map_lost;	    /* some queue is paused */
+	bool ns_gone;	    /* a namespace that is being removed has drained */
+	uint16_t unread_cq; /* the last that was found to hold entries */
+	bool intx_due;	    /* elsewhere: group_step() looks at the level */
 	uint64_t busy_ns, busy_looked,
 		busy_seq; /* Controller Busy Time, and the last look */
 	uint64_t map_lost_since; /* when work was first seen to wait for it; 0: none waits */
@@ -135,6 +136,7 @@ void group_free_queues(struct nvme_group *g);
 void group_reset(struct nvme_group *g); /* queues and what the host has set */
 void group_set(struct nvme_group *g, const struct group_settings *set);
 void group_intx(struct nvme_group *g);
+bool group_unread(struct nvme_group *g);    /* on queues with interrupts */
 void group_intx_soon(struct nvme_group *g); /* once a round */
 void group_pace(const struct nvme_group *g,
 		struct nvme_cq *cq); /* how its interrupts are held back */

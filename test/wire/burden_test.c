@@ -46,7 +46,7 @@ setup_vm(void **state)
 {
 	neighbour_start(&n, "vm1");
 	vm_start(&v, "long", false);
-	vm_more_queues(&v, MANY);
+	vm_more_queues(&v, MANY, false);
 	usleep(20000);
 	neighbour_gap_us(&n);
 	return 0;

@@ -400,12 +400,13 @@ vm_use_shadow(struct vm *v)
 }
 
 void
-vm_more_queues(struct vm *v, unsigned n)
+vm_more_queues(struct vm *v, unsigned n, bool interrupts)
 {
-	struct sqe cq = { .opc = 5, .prp1 = v->a[A_CQ].iova, .dw11 = 1 };
+	struct sqe cq = { .opc = 5, .prp1 = v->a[A_CQ].iova };
 	struct sqe sq = { .opc = 1, .prp1 = v->a[A_SQ].iova };
 	unsigned i;
 
+	cq.dw11 = interrupts ? 3 : 1;
 	for (i = 2; i <= n; i++) {
 		cq.dw10 = sq.dw10 = (DEPTH - 1) << 16 | i;
 		sq.dw11 = i << 16 | 1;

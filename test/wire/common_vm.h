@@ -117,7 +117,7 @@ bool vm_dropped(struct vm *v, unsigned ms);
 void vm_use_shadow(struct vm *v);
 /* Queues 2 to @n, which share the memory of the first, rung by who makes them; and @e in all of its entries. */
 #define VM_QUEUES 128u /* the most that a controller may have */
-void vm_more_queues(struct vm *v, unsigned n);
+void vm_more_queues(struct vm *v, unsigned n, bool interrupts);
 void vm_fill_queues(struct vm *v, const struct sqe *e);
 
 /* Reads one after the other on a machine of its own, in a thread: does anything disturb it? (common_neighbour.c) */

@@ -22,6 +22,7 @@ static struct client {
 	uint32_t tail[QUEUES + 1];
 	unsigned next;
 	uint32_t count;
+	bool pin;
 } clients[CLIENTS], n;
 
 /* ---- how they ring ---- */
@@ -93,6 +94,29 @@ both(struct client *c)
 		valid(c);
 }
 
+/* An entry on the last queue that is not taken: the pin is up. */
+static void
+pin(struct client *c)
+{
+	if (!c->pin)
+		c->tail[QUEUES] = (c->tail[QUEUES] + 1) % DEPTH;
+	c->pin = true;
+	ring(c, 2 * QUEUES, c->tail[QUEUES]);
+}
+
+static void
+pins_down(void)
+{
+	unsigned i;
+
+	for (i = 0; i < CLIENTS; i++) {
+		if (clients[i].pin)
+			ring(&clients[i], 2 * QUEUES + 1,
+			     clients[i].tail[QUEUES]);
+		clients[i].pin = false;
+	}
+}
+
 /* As many commands as it takes, on one queue after the other. */
 static void
 burst(struct client *c)
@@ -162,6 +186,7 @@ compare(const char *name, unsigned clients_n, void (*what)(struct client *c),
 
 	vm_ring(&n.vm, 1); /* it may have slept */
 	for (i = 0; i < PAIRS_MAX && (i < PAIRS_MIN || middle < 0.5);) {
+		pins_down();
 		alone = piece(clients_n, nothing, rest);
 		piece(clients_n, what, rest); /* they warm up */
 		beside = piece(clients_n, what, rest);
@@ -179,6 +204,7 @@ static const struct row {
 	void (*what)(struct client *c);
 	unsigned rest; /* turns between two rings */
 } rows[] = {
+	{ "pin", pin, 1000 }, /* the first: no queue holds another entry */
 	{ "valid tails", valid, 1 },
 	{ "invalid tails", invalid, 1 },
 	{ "valid and invalid tails", both, 1 },
@@ -214,7 +240,7 @@ queues_create(struct client *c)
 			    .prp1 = c->vm.a[A_DATA].iova,
 			    .dw12 = 7 };
 
-	vm_more_queues(&c->vm, QUEUES);
+	vm_more_queues(&c->vm, QUEUES, true);
 	vm_fill_queues(&c->vm, &read);
 }
 
