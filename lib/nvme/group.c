@@ -200,6 +200,7 @@ group_free_queues(struct nvme_group *g)
 	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++)
 		if (g->cqs[i])
 			cq_free(g->cqs[i]);
+	g->pairs = 0;
 }
 
 void

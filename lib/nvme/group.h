@@ -49,6 +49,7 @@ struct nvme_group {
 	struct nvme_sq *denied; /* first that had to wait, in this round */
 	uint32_t admin_quota, admin_inflight;
 	uint32_t nsqs;
+	uint32_t pairs; /* doorbells up to its last queue's that there ever was */
 	uint32_t iov_quota, iov_used; /* long iov arrays */
 	uint32_t buf_used;	      /* bytes of scratch of I/O commands */
 	bool map_changed;   /* something was mapped: look at what waits */

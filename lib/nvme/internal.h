@@ -189,6 +189,7 @@ struct nvme_nsref { /* one active namespace as a controller sees it */
 
 #define NVME_ERRLOG_ENTRIES 64
 
+#include "glance.h"
 #include "group.h"
 
 /* ---- one per reactor (poll.c) ---- */
@@ -217,6 +218,7 @@ struct nvme_core {
 	bool scan_all;		   /* just woken: look at every queue */
 	int8_t patience;	   /* are interrupts for batches? */
 	uint64_t wake_at;	   /* asleep: when what is no doorbell is due */
+	struct nvme_glance glance; /* asleep: at mapped doorbells */
 	struct nvme_pool reqs, iovs;
 	void *scratch; /* bit bucket */
 	struct nvme_core_stats stats;

@@ -229,6 +229,7 @@ nvme_core_fini(struct reactor *r)
 	assert(list_empty(&core->groups));
 	reactor_poller_del(r, &core->poller);
 	free(core->colds); /* cold: the core goes */
+	glance_fini(core);
 	pool_fini(&core->reqs);
 	pool_fini(&core->iovs);
 	reactor_mem_free(core->scratch, CORE_SCRATCH_LEN);

@@ -277,6 +277,7 @@ sq_create(struct nvme_group *g, uint16_t sqid, uint16_t cqid, iova_t iova,
 	if (g->hushed)
 		sq->stop |= SQ_STOP_CTRL;
 	sq_heat(sq);
+	g->pairs = MAX(g->pairs, MAX(sqid, cqid) + 1u);
 	if (!g->nsqs++)
 		group_busy(g);
 	if (sqid) {

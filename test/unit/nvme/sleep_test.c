@@ -254,6 +254,90 @@ test_queues_change(void **state)
 	wake(g);
 }
 
+/* A store that is no work is looked into once, and hides none that comes after it in the same sleep. */
+static void
+test_twice_in_a_sleep(void **state)
+{
+	struct guest *g = &((struct world *)*state)->g;
+	struct nvme_core *core = g->ctrl->group.core;
+	struct nvme_cqe cqe;
+
+	prepare(g);
+	fall_asleep(g);
+	assert_false(glance(core));
+	head(g);
+	no_queue(g);
+	bad_head(g);
+	assert_true(glance(core));
+	assert_false(sees_work(g));
+	assert_false(glance(core));
+	last_io(g);
+	assert_true(glance(core));
+	assert_true(sees_work(g));
+	wake(g);
+	assert_true(guest_wait(g, 8, &cqe));
+}
+
+/* While it is awake a queue may go all around: the copy is another sleep's. */
+static void
+test_same_value_again(void **state)
+{
+	struct guest *g = &((struct world *)*state)->g;
+	struct nvme_cqe cqe;
+
+	assert_int_equal(guest_create_q(g, 2, 4, false), 0);
+	fall_asleep(g);
+	wake(g);
+	for (unsigned i = 0; i < 3; i++) {
+		guest_submit(g, 2, flush);
+		assert_true(guest_wait(g, 2, &cqe));
+	}
+	fall_asleep(g);
+	guest_submit(g, 2, flush); /* the tail is what it was at first */
+	assert_true(sees_work(g));
+	wake(g);
+	assert_true(guest_wait(g, 2, &cqe));
+}
+
+/* Of several controllers, those that have many queues and few; without memory for it, too. */
+static void
+test_several(void **state)
+{
+	struct guest *first = &((struct world *)*state)->g;
+	struct guest_opts opts = { .bdev = NULL };
+	struct nvme_core *core = first->ctrl->group.core;
+	static struct guest others[2];
+	struct guest *all[] = { first, &others[0], &others[1] };
+	struct nvme_cqe cqe;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
+		guest_init(&others[i], &opts);
+		assert_int_equal(guest_enable(&others[i], 32), 1);
+		for (uint16_t q = 1; q <= (i ? 1 : 8); q++)
+			assert_int_equal(
+				guest_create_q(&others[i], q, 16, false), 0);
+		guest_step(&others[i], 1); /* the pin goes down */
+	}
+	for (unsigned i = 0; i < 2 * ARRAY_SIZE(all); i++) {
+		struct guest *g = all[i / 2];
+		uint16_t q = g == &others[0] ? 8 : 1;
+
+		fall_asleep(first);
+		assert_false(glance(core));
+		core->glance.blind = i % 2;
+		assert_false(sees_work(first));
+		core->glance.blind = i % 2;
+		guest_submit(g, q, flush);
+		assert_true(glance(core));
+		assert_true(sees_work(first));
+		wake(first);
+		assert_true(guest_wait(g, q, &cqe));
+		guest_step(g, 1); /* the pin goes down */
+	}
+	guest_fini(&others[0]);
+	guest_fini(&others[1]);
+}
+
 /* ---- trapped doorbells: a message wakes ---- */
 
 static volatile uint32_t *
@@ -355,6 +439,9 @@ sleep_tests(void)
 		SLEEP_TEST(test_cold_and_woken, world_setup),
 		SLEEP_TEST(test_pin_is_up, world_setup),
 		SLEEP_TEST(test_queues_change, world_setup),
+		SLEEP_TEST(test_twice_in_a_sleep, world_setup),
+		SLEEP_TEST(test_same_value_again, world_setup),
+		SLEEP_TEST(test_several, world_setup),
 		SLEEP_TEST(test_event_indexes, world_setup_trapped),
 		SLEEP_TEST(test_full_and_trapped, world_setup_trapped),
 	};
