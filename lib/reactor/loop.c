@@ -233,8 +233,14 @@ sleep_once(struct reactor *r)
 	__atomic_store_n(&r->sleeping, 0, __ATOMIC_SEQ_CST);
 	r->next_look = r->now + LOOK_NS; /* the sleep was one */
 	disarm_pollers(r);
-	if (r->ev_len)
-		work = events_dispatch(r);
+	/*
+	 * With shadow doorbells the message only wakes: the work is there to be seen, and somebody waits for
+	 * it. Reading the message takes 20 us when all caches are cold.
+	 */
+	if (r->ev_len) {
+		work = pollers_run(r);
+		work += events_dispatch(r);
+	}
 	return work;
 }
 

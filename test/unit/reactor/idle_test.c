@@ -192,6 +192,42 @@ wakes_by_a_descriptor(void **state)
 	close(f.fd);
 }
 
+static unsigned polls_before; /* a descriptor was served */
+
+static void
+count_wake(struct reactor_poller *p)
+{
+	on_wake(p);
+	polls_before = polls;
+}
+
+static void
+stop_polled_fd(struct reactor_fd *f, uint32_t events)
+{
+	polls_before = polls - polls_before;
+	reactors_stop(0);
+}
+
+/* What woke it may only say that there is work: that comes before it is read. */
+static void
+polls_before_descriptors(void **state)
+{
+	struct reactor_fd f = { .fd = eventfd(0, EFD_CLOEXEC),
+				.events = EPOLLIN,
+				.ready = stop_polled_fd };
+	pthread_t t;
+
+	poller.wake = count_wake;
+	assert_int_equal(reactor_fd_add(reactor_get(0), &f), 0);
+	pthread_create(&t, NULL, signal_later, &f.fd);
+	run();
+	pthread_join(t, NULL);
+	poller.wake = on_wake;
+	assert_int_equal(polls_before, 1);
+	reactor_fd_del(&f);
+	close(f.fd);
+}
+
 static void
 nap_fn(struct work *w)
 {
@@ -479,6 +515,7 @@ idle_tests(void)
 		IDLE_TEST(wakes_by_stop),
 		IDLE_TEST(wakes_by_a_timer),
 		IDLE_TEST(wakes_by_a_descriptor),
+		IDLE_TEST(polls_before_descriptors),
 		IDLE_TEST(wakes_by_a_worker),
 		IDLE_TEST(sleeps_as_long_as_it_may),
 		IDLE_TEST(sleeps_on_after_a_look),
