@@ -3,13 +3,14 @@
  * What sleeping costs on this machine, whoever sleeps: the floor under an idle target. Virtual machines
  * pay for each timer and each wake-up. Not a benchmark of Belfry.
  *
- *   sleeper nap US MS    does nothing but sleep for US at a time: its share of a core, in percent
+ *   sleeper nap US MS    does nothing but sleep for US at a time, as exactly as a reactor: its share of a core, in percent
  *   sleeper wake COUNT   after 20 ms of rest a socket's message wakes a thread on another core: until that
  *                        runs, and until its answer is there; median and maximum of each, microseconds
  */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,7 +18,8 @@
 #include "bench.h"
 
 #define REST_NS 20000000
-#define MSG_LEN 36 /* a doorbell's write, by message */
+#define SLACK_NS 1000ul /* as reactor/loop.c */
+#define MSG_LEN 36	/* a doorbell's write, by message */
 
 static uint64_t
 thread_ns(void)
@@ -52,6 +54,7 @@ nap(const unsigned *cores, unsigned us, unsigned ms)
 	     "socketpair");
 	ep = watching(pair[0]);
 	pin(cores[0]);
+	prctl(PR_SET_TIMERSLACK, SLACK_NS, 0, 0, 0);
 	begin = util_now_ns();
 	used = thread_ns();
 	while (util_now_ns() - begin < ms * 1000000ull)
