@@ -18,8 +18,8 @@ struct waiter {
 	struct ioas_op map;
 };
 
-static void
-wait_for(struct fx *fx, const bool *done)
+void
+fx_wait(struct fx *fx, const bool *done)
 {
 	uint64_t end = util_now_ns() + PATIENCE_NS;
 
@@ -48,7 +48,7 @@ static void
 map_finish(struct fx *fx, struct waiter *w, int err)
 {
 	if (err == -EINPROGRESS) {
-		wait_for(fx, &w->done);
+		fx_wait(fx, &w->done);
 		err = w->err;
 	}
 	assert_int_equal(err, 0);
@@ -99,7 +99,7 @@ static void
 op_finish(struct fx *fx, struct waiter *w, int err)
 {
 	if (err == -EINPROGRESS) {
-		wait_for(fx, &w->done);
+		fx_wait(fx, &w->done);
 		err = w->err;
 	}
 	if (err)
@@ -165,7 +165,7 @@ make_ctrl(struct fx *fx)
 	};
 
 	nvme_ctrl_create(&cfg, created, &w);
-	wait_for(fx, &w.done);
+	fx_wait(fx, &w.done);
 	assert_int_equal(w.err, 0);
 	fx->ctrl = w.ctrl;
 }
@@ -226,7 +226,7 @@ fx_free(struct fx *fx)
 	uint32_t nsid;
 
 	nvme_ctrl_destroy(fx->ctrl, ended, &done);
-	wait_for(fx, &done);
+	fx_wait(fx, &done);
 	while ((nsid = nvme_subsys_next_ns(fx->subsys, 0, &info)))
 		fx_remove_ns(fx, nsid);
 	nvme_subsys_destroy(fx->subsys);
@@ -239,7 +239,7 @@ fx_free(struct fx *fx)
 	}
 	done = false;
 	ioas_ctx_destroy(fx->ioas, ended, &done);
-	wait_for(fx, &done);
+	fx_wait(fx, &done);
 	irq_set_destroy(fx->irqs);
 	nvme_core_fini(fx->r);
 	bdev_fini();

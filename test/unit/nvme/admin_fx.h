@@ -63,6 +63,8 @@ int fx_teardown(void **state);
 struct fx *fx_new(const struct fx_opts *opts);
 void fx_free(struct fx *fx);
 void fx_step(struct fx *fx, unsigned n);
+/* Rounds until @done, or it fails after some seconds: workers take the time they take. */
+void fx_wait(struct fx *fx, const bool *done);
 void fx_enable(struct fx *fx);
 void fx_disable(struct fx *fx);
 void fx_add_ns(struct fx *fx, uint32_t nsid, uint32_t block_len);

@@ -312,16 +312,12 @@ lists_controllers(void **state)
 	assert_int_equal(list->identifier[0], other->cntlid);
 	assert_int_equal(list->identifier[1], 0);
 	nvme_ctrl_destroy(other, gone, &end);
-	for (unsigned i = 0; i < 1000 && !end; i++)
-		fx_step(fx, 1);
-	assert_true(end);
+	fx_wait(fx, &end);
 	assert_int_equal(run(fx, 0x13, 0, 0).status, 0);
 	assert_int_equal(list->num, 1);
 	end = false;
 	ioas_ctx_destroy(cfg.ioas, gone, &end);
-	for (unsigned i = 0; i < 1000 && !end; i++)
-		fx_step(fx, 1);
-	assert_true(end);
+	fx_wait(fx, &end);
 }
 
 static void
