@@ -15,7 +15,6 @@ bdev_list(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	struct table *t;
 	size_t i;
 
-	(void)opts;
 	r = ctl_call(c, "bdev_get_bdevs",
 		     nargs ? json_pack("{s:s}", "name", args[0]) : NULL, NULL);
 	if (!r)
@@ -78,7 +77,6 @@ create_aio(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	json_t *p = json_pack("{s:s, s:s}", "name", args[0], "filename",
 			      path ? path : args[1]);
 
-	(void)nargs;
 	free(path);
 	if (!common_params(p, opts)) {
 		json_decref(p);
@@ -120,14 +118,12 @@ create_sized(struct ctl *c, const char *method, char **args,
 static int
 create_malloc(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	(void)nargs;
 	return create_sized(c, "bdev_malloc_create", args, opts);
 }
 
 static int
 create_null(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	(void)nargs;
 	return create_sized(c, "bdev_null_create", args, opts);
 }
 
@@ -144,7 +140,6 @@ create_delay(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 			      args[1]);
 	uint32_t us = 0;
 
-	(void)nargs;
 	for (unsigned i = 0; i < ARRAY_SIZE(name); i++) {
 		const char *v = ctl_opt(opts, name[i]);
 
@@ -185,8 +180,6 @@ bdev_delete(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	const char *product, *method;
 	int rc;
 
-	(void)nargs;
-	(void)opts;
 	if (!r)
 		return CTL_FAILED;
 	product = json_string_value(
@@ -208,8 +201,6 @@ bdev_delete(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 static int
 bdev_rescan(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	(void)nargs;
-	(void)opts;
 	return ctl_do_say(c, "bdev_aio_rescan",
 			  json_pack("{s:s}", "name", args[0]), "Rescanned %s.",
 			  args[0]);
@@ -220,8 +211,6 @@ bdev_resize(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
 	uint64_t len;
 
-	(void)nargs;
-	(void)opts;
 	if (!ctl_parse_size(args[1], "size", &len))
 		return CTL_USAGE;
 	if (!len || len % (1u << 20)) {

@@ -71,7 +71,6 @@ save(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	json_t *cfg = get_config(c);
 	int rc = CTL_OK;
 
-	(void)opts;
 	if (!cfg)
 		return CTL_FAILED;
 	if (nargs && strcmp(args[0], "-"))
@@ -225,8 +224,6 @@ load(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	json_t *cfg = read_config(args[0]);
 	int rc = CTL_FAILED;
 
-	(void)nargs;
-	(void)opts;
 	if (!cfg)
 		return CTL_FAILED;
 	l.known = ctl_call(c, "rpc_get_methods", NULL, NULL);
@@ -247,7 +244,6 @@ rpc(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	json_t *params = NULL, *error, *r;
 	json_error_t jerr;
 
-	(void)opts;
 	if (nargs > 1) {
 		params = strcmp(args[1], "-") ? json_loads(args[1], 0, &jerr)
 					      : json_loadf(stdin, 0, &jerr);
@@ -274,9 +270,6 @@ version(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
 	json_t *r = ctl_call(c, "spdk_get_version", NULL, NULL);
 
-	(void)args;
-	(void)nargs;
-	(void)opts;
 	if (!r)
 		return CTL_FAILED;
 	if (c->json)
@@ -294,9 +287,6 @@ methods(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	json_t *r = ctl_call(c, "rpc_get_methods", NULL, NULL), *m;
 	size_t i;
 
-	(void)args;
-	(void)nargs;
-	(void)opts;
 	if (!r)
 		return CTL_FAILED;
 	if (c->json)
@@ -311,8 +301,6 @@ methods(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 static int
 log_level(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	(void)nargs;
-	(void)opts;
 	return ctl_do_say(c, "log_set_level",
 			  json_pack("{s:s}", "level", args[0]),
 			  "Log level is now %s.", args[0]);
@@ -321,9 +309,6 @@ log_level(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 static int
 stop(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	(void)args;
-	(void)nargs;
-	(void)opts;
 	return ctl_do_say(c, "spdk_kill_instance",
 			  json_pack("{s:s}", "sig_name", "SIGTERM"),
 			  "belfryd is stopping.");

@@ -185,7 +185,6 @@ export_bdev(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	char *dir = NULL;
 	int rc = CTL_FAILED;
 
-	(void)nargs;
 	bdevs = ctl_call(c, "bdev_get_bdevs",
 			 json_pack("{s:s}", "name", args[0]), NULL);
 	if (!bdevs)
@@ -210,7 +209,6 @@ unexport(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	const char *dir = path ? path : args[0];
 	int rc = CTL_FAILED;
 
-	(void)nargs;
 	s = subsystems ? listening_on(subsystems, dir) : NULL;
 	if (subsystems && !s)
 		fprintf(stderr,
@@ -287,9 +285,6 @@ list(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	size_t i;
 	int rc = CTL_FAILED;
 
-	(void)args;
-	(void)nargs;
-	(void)opts;
 	subsystems = ctl_call(c, "nvmf_get_subsystems", NULL, NULL);
 	bdevs = subsystems ? ctl_call(c, "bdev_get_bdevs", NULL, NULL) : NULL;
 	clients = bdevs ? ctl_call(c, "belfry_get_clients", NULL, NULL) : NULL;

@@ -19,8 +19,6 @@ transport_create(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	json_t *p = json_pack("{s:s}", "trtype", "VFIOUSER");
 	uint64_t v;
 
-	(void)args;
-	(void)nargs;
 	for (size_t i = 0; i < ARRAY_SIZE(member); i++) {
 		const char *s = ctl_opt(opts, member[i][0]);
 
@@ -48,7 +46,6 @@ subsystem_list(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	struct table *t;
 	size_t i;
 
-	(void)opts;
 	if (!r)
 		return CTL_FAILED;
 	if (c->json) {
@@ -88,7 +85,6 @@ subsystem_create(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	const char *s;
 	uint32_t n;
 
-	(void)nargs;
 	if ((s = ctl_opt(opts, "serial")))
 		json_object_set_new(p, "serial_number", json_string(s));
 	if ((s = ctl_opt(opts, "model")))
@@ -109,8 +105,6 @@ subsystem_create(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 static int
 subsystem_delete(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	(void)nargs;
-	(void)opts;
 	return ctl_do_say(c, "nvmf_delete_subsystem",
 			  json_pack("{s:s}", "nqn", args[0]),
 			  "Deleted subsystem %s.", args[0]);
@@ -124,7 +118,6 @@ ns_add(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	const char *s;
 	uint32_t nsid;
 
-	(void)nargs;
 	for (size_t i = 0; i < ARRAY_SIZE(same); i++)
 		if ((s = ctl_opt(opts, same[i])))
 			json_object_set_new(ns, same[i], json_string(s));
@@ -154,8 +147,6 @@ ns_remove(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
 	uint32_t nsid;
 
-	(void)nargs;
-	(void)opts;
 	if (!ctl_parse_u32(args[1], "nsid", &nsid))
 		return CTL_USAGE;
 	return ctl_do_say(c, "nvmf_subsystem_remove_ns",
@@ -189,7 +180,6 @@ listener(struct ctl *c, const char *method, const char *nqn, const char *dir,
 static int
 listener_add(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	(void)nargs;
 	return listener(c, "nvmf_subsystem_add_listener", args[0], args[1],
 			opts, "Listening on");
 }
@@ -197,7 +187,6 @@ listener_add(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 static int
 listener_remove(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	(void)nargs;
 	return listener(c, "nvmf_subsystem_remove_listener", args[0], args[1],
 			opts, "No longer listening on");
 }
@@ -205,8 +194,6 @@ listener_remove(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 static int
 host_allow(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	(void)nargs;
-	(void)opts;
 	if (!strcmp(args[1], "any"))
 		return ctl_do_say(c, "nvmf_subsystem_allow_any_host",
 				  json_pack("{s:s, s:b}", "nqn", args[0],
@@ -221,8 +208,6 @@ host_allow(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 static int
 host_deny(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	(void)nargs;
-	(void)opts;
 	if (!strcmp(args[1], "any"))
 		return ctl_do_say(c, "nvmf_subsystem_allow_any_host",
 				  json_pack("{s:s, s:b}", "nqn", args[0],

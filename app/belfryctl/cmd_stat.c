@@ -222,8 +222,6 @@ stat_cmd(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	uint32_t count = isatty(STDOUT_FILENO) ? 0 : 1;
 	char *end;
 
-	(void)args;
-	(void)nargs;
 	if (s) {
 		interval = strtod(s, &end);
 		if (*end || !(interval >= 0.1 && interval <= 3600)) {
