@@ -2,7 +2,9 @@
 /*
  * RPC: create, change and delete block devices. Not for what one is like: rpc_bdev_info.c.
  */
+#include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -393,47 +395,22 @@ static const struct rpc_param name_table[] = {
 	P_REQ(name, RPC_STRING),
 };
 
+/* bdev_MODULE_delete: of that module only. */
 static void
-delete_of(struct rpc_req *req, const json_t *params, const char *module)
+rpc_delete(struct rpc_req *req, const json_t *params)
 {
 	struct create_params p = { 0 };
 	struct bdev_job *job;
+	char module[16];
+	int n;
 
 	if (!rpc_decode(req, params, name_table, ARRAY_SIZE(name_table), &p, 0))
 		return;
+	n = sscanf(rpc_req_method(req), "bdev_%15[a-z]_delete", module);
+	assert(n == 1);
 	job = bdev_job_new(req, false);
 	if (job)
 		bdev_job_started(job, bdev_delete(p.name, module, &job->ctl));
-}
-
-static void
-rpc_aio_delete(struct rpc_req *req, const json_t *params)
-{
-	delete_of(req, params, "aio");
-}
-
-static void
-rpc_null_delete(struct rpc_req *req, const json_t *params)
-{
-	delete_of(req, params, "null");
-}
-
-static void
-rpc_malloc_delete(struct rpc_req *req, const json_t *params)
-{
-	delete_of(req, params, "malloc");
-}
-
-static void
-rpc_delay_delete(struct rpc_req *req, const json_t *params)
-{
-	delete_of(req, params, "delay");
-}
-
-static void
-rpc_error_delete(struct rpc_req *req, const json_t *params)
-{
-	delete_of(req, params, "error");
 }
 
 static void
@@ -476,17 +453,17 @@ rpc_null_resize(struct rpc_req *req, const json_t *params)
 
 static const struct rpc_method methods[] = {
 	{ "bdev_aio_create", rpc_aio_create, RPC_RUNTIME },
-	{ "bdev_aio_delete", rpc_aio_delete, RPC_RUNTIME },
+	{ "bdev_aio_delete", rpc_delete, RPC_RUNTIME },
 	{ "bdev_aio_rescan", rpc_aio_rescan, RPC_RUNTIME },
 	{ "bdev_null_create", rpc_null_create, RPC_RUNTIME },
-	{ "bdev_null_delete", rpc_null_delete, RPC_RUNTIME },
+	{ "bdev_null_delete", rpc_delete, RPC_RUNTIME },
 	{ "bdev_null_resize", rpc_null_resize, RPC_RUNTIME },
 	{ "bdev_malloc_create", rpc_malloc_create, RPC_RUNTIME },
-	{ "bdev_malloc_delete", rpc_malloc_delete, RPC_RUNTIME },
+	{ "bdev_malloc_delete", rpc_delete, RPC_RUNTIME },
 	{ "bdev_delay_create", rpc_delay_create, RPC_RUNTIME },
-	{ "bdev_delay_delete", rpc_delay_delete, RPC_RUNTIME },
+	{ "bdev_delay_delete", rpc_delete, RPC_RUNTIME },
 	{ "bdev_error_create", rpc_error_create, RPC_RUNTIME },
-	{ "bdev_error_delete", rpc_error_delete, RPC_RUNTIME },
+	{ "bdev_error_delete", rpc_delete, RPC_RUNTIME },
 	{ "bdev_error_inject_error", rpc_error_inject, RPC_RUNTIME },
 };
 
