@@ -10,8 +10,20 @@
 
 #include "common_vm.h"
 
+#define SPREAD 5u /* queues, half of which are on the other reactor */
+
 static struct vm v;
 static struct neighbour n;
+
+/* What the entries hold, on all queues but the first. */
+static void
+ring_others(void)
+{
+	unsigned q;
+
+	for (q = 2; q <= SPREAD; q++)
+		__atomic_store_n(v.db + 2 * q, DEPTH - 1, __ATOMIC_RELEASE);
+}
 
 /* The ways to leave. */
 static void
@@ -32,6 +44,7 @@ leave(unsigned how)
 		for (i = 0; i < 32; i++)
 			vm_io_push(&v, i & 1 ? OPC_READ : OPC_WRITE, 8 * i, 8,
 				   v.a[A_DATA].iova + i * PAGE, 0);
+		ring_others();
 		break;
 	case 2: /* half a message */
 		vu_send_raw(v.c, half, sizeof(half), NULL, 0);
@@ -43,6 +56,7 @@ leave(unsigned how)
 		break;
 	case 4: /* an unmap that waits */
 		vm_io_push(&v, OPC_WRITE, 0, 8, v.a[A_DATA].iova, 0);
+		ring_others();
 		vm_unmap_send(&v, v.a[A_DATA].iova, v.a[A_DATA].len);
 		break;
 	case 5: /* after an orderly end */
@@ -58,6 +72,7 @@ leave(unsigned how)
 		close(fd);
 		break;
 	case 7: /* its memory cut off */
+		ring_others();
 		for (i = 0; i < AREAS; i++)
 			assert_int_equal(ftruncate(v.a[i].fd, 0), 0);
 		break;
@@ -70,6 +85,19 @@ leave(unsigned how)
 	}
 }
 
+/* Are there queues on each reactor? */
+static void
+check_spread(void)
+{
+	json_t *stats = rpc("nvmf_get_stats", NULL), *group;
+	size_t i;
+
+	json_array_foreach(json_object_get(stats, "poll_groups"), i, group)
+		assert_true(json_integer_value(json_object_get(
+				    group, "current_io_qpairs")) > 1);
+	json_decref(stats);
+}
+
 static void
 test_churn(void **state)
 {
@@ -77,6 +105,7 @@ test_churn(void **state)
 	unsigned rounds = env ? (unsigned)strtoul(env, NULL, 10) : 500;
 	unsigned fds = 0, maps = 0, threads = 0, i;
 	uint64_t rss = 0, start = now_ms();
+	struct sqe read = { .opc = OPC_READ, .nsid = 1, .dw12 = 7 };
 
 	neighbour_start(&n, "vm1");
 	for (i = 0; i < rounds; i++) {
@@ -87,6 +116,11 @@ test_churn(void **state)
 			threads = (unsigned)daemon_status("Threads");
 		}
 		vm_start(&v, "vm0", i & 1);
+		vm_more_queues(&v, SPREAD, false);
+		read.prp1 = v.a[A_DATA].iova;
+		vm_fill_queues(&v, &read);
+		if (!i)
+			check_spread();
 		assert_int_equal(vm_io(&v, OPC_READ, 0, 8, v.a[A_DATA].iova, 0),
 				 0);
 		leave(i);
@@ -220,8 +254,10 @@ test_extents(void **state)
 static int
 setup(void **state)
 {
-	int err = daemon_setup(state);
+	int err;
 
+	daemon_spreads = true;
+	err = daemon_setup(state);
 	if (err)
 		return err;
 	wire_malloc("m1", 8192);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 #define WAIT_MS 10000
 
 struct daemon d;
-bool daemon_hides_bar0;
+bool daemon_hides_bar0, daemon_spreads;
 
 uint64_t
 now_ms(void)
@@ -111,16 +112,35 @@ listen_on(const char *vm)
 /* ---- the daemon ---- */
 
 static void
+choose_cores(char *list, size_t len)
+{
+	unsigned want = daemon_spreads ? 2 : 1, i;
+	cpu_set_t may;
+
+	list[0] = '\0';
+	CPU_ZERO(&may);
+	sched_getaffinity(0, sizeof(may), &may);
+	for (i = 0; want && i < CPU_SETSIZE; i++) {
+		if (!CPU_ISSET(i, &may))
+			continue;
+		snprintf(list + strlen(list), len - strlen(list), "%s%u",
+			 *list ? "," : "", i);
+		want--;
+	}
+}
+
+static void
 daemon_start(void)
 {
 	const char *program = getenv("BELFRYD");
-	char log[64];
+	char log[64], cores[16];
 	int fd = -1;
 
 	strcpy(d.dir, "/tmp/belfry-wire-XXXXXX");
 	assert_non_null(mkdtemp(d.dir));
 	snprintf(d.rpc, sizeof(d.rpc), "%s/rpc.sock", d.dir);
 	snprintf(log, sizeof(log), "%s/log", d.dir);
+	choose_cores(cores, sizeof(cores));
 	d.pid = fork();
 	assert_true(d.pid >= 0);
 	if (!d.pid) {
@@ -128,7 +148,7 @@ daemon_start(void)
 		fd = open(log, O_CREAT | O_WRONLY | O_APPEND, 0600);
 		dup2(fd, STDERR_FILENO);
 		execl(program ? program : "build/bin/belfryd", "belfryd", "-r",
-		      d.rpc, (char *)NULL);
+		      d.rpc, "-m", cores, (char *)NULL);
 		_exit(127);
 	}
 	for (uint64_t end = now_ms() + WAIT_MS; now_ms() < end; usleep(2000)) {

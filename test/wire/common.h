@@ -28,6 +28,8 @@ struct daemon {
 };
 extern struct daemon d;
 extern bool daemon_hides_bar0; /* no mapped doorbells; shadow doorbells instead */
+extern bool
+	daemon_spreads; /* a reactor on each of the first two cores, if there are two */
 
 /*
  * Group setup and teardown: a daemon with a malloc bdev behind the listeners vm0 and vm1.

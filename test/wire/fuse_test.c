@@ -360,6 +360,43 @@ test_never_answers(void **state)
 	daemon_fds_settle(before);
 }
 
+/* The server ends while the daemon's close waits for it; then with files of it that are still around. */
+static void
+test_server_dies(void **state)
+{
+	static struct neighbour n;
+	uint64_t at = 0x8000000000, gap;
+	unsigned before;
+	struct reply r;
+	int fd;
+
+	neighbour_start(&n, "vm1");
+	vm_start(&v, "vm0", false);
+	before = daemon_fds();
+	fd = open_file();
+	mute(true);
+	neighbour_gap_us(&n);
+	send_row(&rows[0], fd);
+	await_flushes(1);
+	umount2(fs.dir, MNT_FORCE); /* busy; but it ends all requests */
+	assert_true(vu_recv(v.c, &r));
+	assert_int_equal(r.hdr.error_no, EINVAL);
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(fsync(fd), -1); /* it is dead */
+	assert_int_equal(errno, ENOTCONN);
+	assert_int_equal(vm_map_fd(&v, 0, fd, 0, PAGE, true, true, &at),
+			 EINVAL);
+	assert_int_equal(set_irq(fd), EINVAL);
+	gap = neighbour_gap_us(&n);
+	print_message("a server dies: gap %llu us\n", (unsigned long long)gap);
+	assert_true(gap < 50000);
+	assert_int_equal(vm_io(&v, OPC_READ, 0, 8, v.a[A_DATA].iova, 0), 0);
+	daemon_fds_settle(before);
+	close(fd);
+	vm_kill(&v);
+	neighbour_stop(&n);
+}
+
 static int
 setup(void **state)
 {
@@ -378,6 +415,7 @@ run_all(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_never_answers),
+		cmocka_unit_test(test_server_dies), /* the last */
 	};
 	pthread_t thread;
 	int failed;
