@@ -261,7 +261,7 @@ def test_namespaces_go_with_io_elsewhere():
         assert 0.1 < time.monotonic() - start < 5
         for q in range(1, QUEUES + 1):
             assert h.complete(q) == 0
-            assert h.io(q, READ) & 0x7ff == 0x0b
+            assert h.io(q, READ) & 0x7ff == 0x02
         d.rpc("bdev_delay_delete", name="slow")
         d.rpc("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "m"})
         h.verify()
