@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* nvme, inside: the glance at mapped doorbells in a sleep (glance.c). Part of internal.h. */
-#ifndef NVME_GLANCE_H
-#define NVME_GLANCE_H
+#ifndef BELFRY_NVME_GLANCE_H
+#define BELFRY_NVME_GLANCE_H
 
 struct nvme_core;
 struct nvme_page;
