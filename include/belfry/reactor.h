@@ -78,7 +78,7 @@ struct reactor_poller {
 	void (*wake)(struct reactor_poller *p);
 	const char *name; /* borrowed; shown by thread_get_stats */
 	unsigned phase;	  /* lower ones first in a round; 0 is fine for most */
-	bool patient; /* the poller's: its clients go on for a while without it; an idle, adaptive reactor may nap */
+	uint32_t nap_ns; /* the poller's: its clients go on for so long without it; an idle, adaptive reactor may nap */
 	bool armed;   /* the reactor's: sleep() gave its word, wake() is due */
 	bool limited; /* likewise: it was not REACTOR_SLEEP_FOREVER */
 	struct list node;

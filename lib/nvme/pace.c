@@ -26,6 +26,12 @@
 #define SKIP_MAX 512u
 #define QUIET_MIN_NS 10000u
 #define FIRST_ANSWER_NS 25000u
+#define PATIENCE_MAX 8
+#define RATE_ENTRIES 64u /* are timed together */
+#define NAP_MIN_NS 30000u
+#define NAP_MAX_NS 200000u
+#define NAP_STEP_NS 20000u
+#define OVERSLEPT_NS 20000u
 
 void
 pace_init(struct nvme_cq *cq)
@@ -101,7 +107,7 @@ learn_late(struct nvme_pace *p, uint32_t n)
 
 /* An interrupt goes out for @n entries. */
 static void
-learn_batch(struct nvme_cq *cq, uint32_t n, bool late)
+learn_batch(struct nvme_cq *cq, uint32_t n, bool late, uint64_t now)
 {
 	struct nvme_pace *p = &cq->pace;
 	bool more = p->waited || outstanding(cq) != p->out_first;
@@ -111,7 +117,9 @@ learn_batch(struct nvme_cq *cq, uint32_t n, bool late)
 		return;
 	}
 	if (late && p->held) {
-		learn_late(p, n);
+		/* after a nap nobody knows for how long it had waited, unless it had to */
+		if (now - cq->irq_deadline < OVERSLEPT_NS || p->most >= p->peak)
+			learn_late(p, n);
 		return;
 	}
 	if (p->held)
@@ -143,7 +151,7 @@ pace_adapt(struct nvme_cq *cq, uint64_t now)
 		p->held = true;
 		return PACE_LATER;
 	}
-	learn_batch(cq, cq->unsignalled, late);
+	learn_batch(cq, cq->unsignalled, late, now);
 	if (p->answered) {
 		p->raised_at = now;
 		p->answered = p->waited = false;
@@ -168,4 +176,51 @@ pace_look(struct nvme_cq *cq, uint64_t now)
 	if (cq->unsignalled > (cq->coal & 0xff) || now >= cq->irq_deadline)
 		return PACE_NOW;
 	return PACE_LATER;
+}
+
+/*
+ * For how long does the host not miss us? At most as long as it needs for a batch. Less, if it has often sent all
+ * that it ever has under way by then: it waits for us. Fast hosts and such that pause: not at all.
+ */
+static uint32_t
+learn_nap(struct nvme_pace *p, uint64_t now)
+{
+	uint64_t gap = (now - p->rate_at) / p->entries;
+	uint64_t most = MIN(p->batch * gap, NAP_MAX_NS);
+	uint64_t nap = p->nap_ns + NAP_STEP_NS;
+
+	if (most < 2 * NAP_MIN_NS || gap > NAP_MAX_NS)
+		return 0;
+	if (3 * p->dry > p->raises)
+		nap = p->nap_ns / 2;
+	return (uint32_t)MAX(MIN(nap, most), NAP_MIN_NS);
+}
+
+void
+pace_fetched(struct nvme_cq *cq)
+{
+	cq->pace.most = MAX(cq->pace.most, outstanding(cq));
+}
+
+/* Hosts that take interrupts for batches do not wait for each entry: a reactor in the way of others may nap (reactor/loop.c). */
+void
+pace_nap(struct nvme_core *core, struct nvme_cq *cq, uint64_t now)
+{
+	struct nvme_pace *p = &cq->pace;
+
+	core->patience = p->batch > 1 ? MIN(core->patience + 2, PATIENCE_MAX)
+				      : MAX(core->patience - 1, 0);
+	p->entries += cq->unsignalled;
+	p->raises++;
+	p->dry += p->most >= p->peak;
+	p->peak = MAX(p->peak, p->most);
+	p->most = 0;
+	if (p->entries >= RATE_ENTRIES) {
+		p->nap_ns = learn_nap(p, now);
+		p->rate_at = now;
+		p->entries = p->raises = p->dry = 0;
+		p->peak -= p->peak > 0; /* may have been long ago */
+	}
+	core->poller.nap_ns = core->patience >= PATIENCE_MAX / 2 ? p->nap_ns
+								 : 0;
 }

@@ -6,6 +6,7 @@
 #ifndef BELFRY_NVME_PACE_H
 #define BELFRY_NVME_PACE_H
 
+struct nvme_core;
 struct nvme_cq;
 
 struct nvme_pace {
@@ -19,6 +20,13 @@ struct nvme_pace {
 	uint16_t vain;	    /* the next skip */
 	uint16_t need;	    /* credits for a larger batch */
 	uint16_t credit;
+	/* For pace_nap(), since rate_at: */
+	uint64_t rate_at;
+	uint32_t entries;
+	uint16_t raises, dry; /* dry: the host had sent all that it has */
+	uint32_t most,
+		peak; /* commands outstanding: since the last interrupt, lately */
+	uint32_t nap_ns;
 	uint8_t batch; /* entries for one interrupt */
 	bool answered; /* the host has taken what it was told of */
 	bool held;     /* the one that is owed was held back */
@@ -35,6 +43,9 @@ enum pace {
 void pace_init(struct nvme_cq *cq);
 void pace_begin(struct nvme_cq *cq, uint64_t now); /* it owes one from now on */
 enum pace pace_look(struct nvme_cq *cq, uint64_t now);
+void pace_fetched(struct nvme_cq *cq); /* commands, just now */
+/* What @cq owed is settled, still counted in unsignalled: may the reactor nap, and for how long? */
+void pace_nap(struct nvme_core *core, struct nvme_cq *cq, uint64_t now);
 #define HOLD_MAX_NS \
 	200000u /* none is held back for longer, but as the host asked (Feature 08h) */
 

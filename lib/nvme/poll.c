@@ -13,8 +13,6 @@
 #define LOOKS 32u	 /* of a client's queues, at most, in a round */
 #define LOOKS_BESIDE 4u	 /* and beside one with little to do */
 
-#define PATIENCE_MAX 8
-
 static struct nvme_core *cores[REACTOR_MAX];
 
 struct nvme_core *
@@ -47,6 +45,8 @@ sq_poll(struct nvme_core *core, struct nvme_sq *sq)
 	n = sq_fetch(sq);
 	if (likely(n > 0)) {
 		sq->worked = *core->clock;
+		if (sq->cq->adaptive)
+			pace_fetched(sq->cq);
 		core->stats.commands += (unsigned)n;
 		if (unlikely(!sq->sqid))
 			core->stats.admin_commands += (unsigned)n;
@@ -79,6 +79,7 @@ cq_raise(struct nvme_core *core, struct nvme_cq *cq)
 		return; /* stays on the list */
 	list_remove(&cq->dirty);
 	cq->irq_pending = false;
+	pace_nap(core, cq, reactor_now());
 	cq->unsignalled = 0;
 	if (unlikely(!msix)) {
 		group_intx_soon(g); /* a level, not an event */
@@ -86,11 +87,6 @@ cq_raise(struct nvme_core *core, struct nvme_cq *cq)
 	}
 	if (due == PACE_NONE)
 		return;
-	if (cq->pace.batch > 1) /* such hosts do not wait for each entry */
-		core->patience = MIN(core->patience + 2, PATIENCE_MAX);
-	else
-		core->patience = MAX(core->patience - 1, 0);
-	core->poller.patient = core->patience >= PATIENCE_MAX / 2;
 	if (g->iv_round[cq->iv] == core->round)
 		return; /* another queue of the vector */
 	g->iv_round[cq->iv] = core->round;

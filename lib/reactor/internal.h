@@ -34,6 +34,7 @@ struct reactor {
 	uint64_t spin_ns;
 	uint64_t crowd_looked, crowded_until; /* others want this core */
 	long preempted;			      /* times, at the last look */
+	unsigned ncpus;			      /* of the machine */
 	unsigned nfds;
 	unsigned still; /* rounds without work since the clock was set */
 	bool in_round;

@@ -6,16 +6,19 @@
  * A round: messages, descriptors (now and then), timers, pollers. Control comes
  * first, so that a poller sees all that was told before.
  */
+#include <fcntl.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
 
 #include "internal.h"
 
 #define LOOK_NS 20000	  /* between looks at the descriptors: a system call */
 #define MIN_SLEEP_NS 5000 /* shorter ones cost more than they save */
-#define RETRY_SLEEP_NS 20000 /* after a poller forbade it */
-#define NAP_AFTER_NS 10000   /* without work, on a core that others want */
-#define NAP_NS 30000
+#define RETRY_SLEEP_NS 20000   /* after a poller forbade it */
+#define NAP_AFTER_NS 2000      /* without work, on a core that others want */
 #define TIMER_SLACK_NS 1000ul  /* else a nap is twice as long */
 #define CROWD_LOOK_NS 20000000 /* between looks whether they do */
 #define CROWD_NS 200000000     /* for so long it is believed */
@@ -244,21 +247,40 @@ sleep_once(struct reactor *r)
 	return work;
 }
 
-static bool
-pollers_patient(const struct reactor *r)
+/* For how long the pollers can be left alone; 0: not at all. */
+static uint64_t
+pollers_nap(const struct reactor *r)
 {
 	const struct reactor_poller *p;
+	uint64_t ns = 0;
 
 	list_for_each(p, &r->pollers, node)
-		if (p->patient)
-			return true;
-	return false;
+		ns = MAX(ns, p->nap_ns);
+	return ns;
+}
+
+/* Is no core of the machine idle? Not known: no. */
+static bool
+cores_taken(const struct reactor *r)
+{
+	int fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+	char text[64] = "";
+	unsigned running;
+	ssize_t n;
+
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	return n > 0 && sscanf(text, "%*s %*s %*s %u/", &running) == 1 &&
+	       running >= r->ncpus;
 }
 
 /*
- * Are we preempted again and again while we spin? Then others want this core, and spinning keeps it
- * from those that we wait for: an emulated guest and what serves its interrupts. It is found out
- * anew now and then, spinning, for naps are an invitation.
+ * Are we preempted again and again while we spin, or is there no core for whoever wakes up? Then spinning
+ * keeps this one from those that we wait for: an emulated guest and what serves its interrupts. The scheduler may well
+ * put them all on another core, so that we are not preempted. It is found out anew now and then, spinning, for
+ * naps are an invitation.
  */
 static bool
 core_crowded(struct reactor *r)
@@ -274,7 +296,8 @@ core_crowded(struct reactor *r)
 	n = u.ru_nivcsw - r->preempted;
 	r->preempted = u.ru_nivcsw;
 	r->crowd_looked = r->now;
-	if (n < CROWD_SWITCHES || since >= 2 * CROWD_LOOK_NS)
+	if ((n < CROWD_SWITCHES || since >= 2 * CROWD_LOOK_NS) &&
+	    !cores_taken(r))
 		return false;
 	r->crowded_until = r->now + CROWD_NS;
 	return true;
@@ -284,9 +307,11 @@ void
 reactor_loop(struct reactor *r)
 {
 	unsigned work = 0, fired = 0;
+	uint64_t nap;
 
 	reactor_current = r;
 	r->in_round = true;
+	r->ncpus = (unsigned)get_nprocs();
 	if (r->adaptive)
 		prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0);
 	r->now = r->last_work = util_now_ns();
@@ -301,8 +326,8 @@ reactor_loop(struct reactor *r)
 				r->last_work = r->now;
 		} else if (r->adaptive &&
 			   r->now - r->last_work >= NAP_AFTER_NS &&
-			   pollers_patient(r) && core_crowded(r)) {
-			events_wait(r, NAP_NS);
+			   (nap = pollers_nap(r)) && core_crowded(r)) {
+			events_wait(r, nap);
 			r->next_look = 0; /* what it found is served */
 		}
 	}

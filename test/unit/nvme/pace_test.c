@@ -434,25 +434,48 @@ test_bad_head(void **state)
 	close(fd);
 }
 
-/* The reactor is told whether hosts wait for each entry: it naps only where they do not. */
+/* The reactor is told for how long hosts go on by themselves: it naps only where they do. */
 static void
-test_patience(void **state)
+test_naps(void **state)
 {
-	struct world *w = *state;
-	struct guest *g = &w->g;
-	struct nvme_cq *cq = g->ctrl->group.cqs[1];
-	struct reactor_poller *p = &core_of(g->r)->poller;
-	int fd = bind_vector(g, IRQ_MSIX, 1);
+	static const struct {
+		const char *name;
+		uint8_t batch;
+		uint64_t gap_ns;     /* between entries */
+		uint32_t count;	     /* entries an interrupt */
+		uint32_t busy, vary; /* commands besides: always, at times */
+		uint32_t nap_ns;
+	} cases[] = {
+		{ "an emulated guest", 8, 50 * US, 8, 1, 6, 200 * US },
+		{ "a batch", 4, 20 * US, 3, 1, 6, 80 * US },
+		{ "no longer than that", 8, 150 * US, 8, 1, 6, 200 * US },
+		{ "has sent all that it has", 8, 50 * US, 4, 4, 0, 30 * US },
+		{ "a fast host", 8, 4 * US, 32, 1, 6, 0 },
+		{ "waits for each", 1, 50 * US, 1, 0, 0, 0 },
+		{ "with pauses", 8, 1000 * US, 8, 1, 6, 0 },
+	};
 
-	for (unsigned batch = 1; batch < 4; batch++) {
-		for (unsigned i = 0; i < 8; i++) {
-			cq->pace.batch = (uint8_t)(batch == 2 ? 8 : 1);
-			cq->pace.skip = 100; /* at once all the same */
-			complete(g);
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct nvme_core core = { .poller.nap_ns = 1 };
+		struct nvme_cq cq = { .depth = 64 };
+		uint64_t now = 1000000;
+
+		pace_init(&cq);
+		cq.pace.batch = cases[i].batch;
+		for (unsigned n = 0; n < 1000; n++) {
+			cq.unsignalled = cases[i].count;
+			cq.busy = cases[i].busy + n * 5 % (cases[i].vary + 1);
+			pace_fetched(&cq);
+			now += cases[i].count * cases[i].gap_ns;
+			pace_nap(&core, &cq, now);
 		}
-		assert_int_equal(p->patient, batch == 2);
+		if (core.poller.nap_ns != cases[i].nap_ns)
+			fail_msg("%s: %u", cases[i].name, core.poller.nap_ns);
+		cq.pace.batch = 1;
+		for (unsigned n = 0; n < 8; n++)
+			pace_nap(&core, &cq, now);
+		assert_int_equal(core.poller.nap_ns, 0);
 	}
-	close(fd);
 }
 
 int
@@ -471,8 +494,7 @@ pace_tests(void)
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_masked, world_setup,
 						world_teardown),
-		cmocka_unit_test_setup_teardown(test_patience, world_setup,
-						world_teardown),
+		cmocka_unit_test(test_naps),
 		cmocka_unit_test_setup_teardown(test_bad_head, world_setup,
 						world_teardown),
 	};

@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -466,35 +467,62 @@ rival(void *arg)
 	return NULL;
 }
 
-/* How often the reactor gives its core away by itself within 400 ms beside one that wants it. */
-static long
-naps_beside_a_rival(bool patient)
+#define RIVALS_MAX 64
+
+/* Rivals on each core of @cpus. */
+static unsigned
+rivals_start(const cpu_set_t *cpus, pthread_t *threads)
 {
-	cpu_set_t all, one;
+	pthread_attr_t attr;
+	cpu_set_t one;
+	unsigned n = 0;
+
+	rival_ends = false;
+	for (int cpu = 0; cpu < CPU_SETSIZE && n < RIVALS_MAX; cpu++) {
+		if (!CPU_ISSET(cpu, cpus))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		pthread_attr_init(&attr);
+		pthread_attr_setaffinity_np(&attr, sizeof(one), &one);
+		assert_int_equal(
+			pthread_create(&threads[n++], &attr, rival, NULL), 0);
+		pthread_attr_destroy(&attr);
+	}
+	return n;
+}
+
+/* How often the reactor gives its core away by itself within 400 ms, with rivals on it or on all others. */
+static long
+naps_beside_rivals(uint32_t nap_ns, bool on_it)
+{
+	pthread_t threads[RIVALS_MAX];
+	cpu_set_t all, one, others;
 	struct rusage before, after;
 	struct reactor_timer t = { .fire = stop_timer };
-	pthread_t thread;
+	unsigned n;
 
 	sched_getaffinity(0, sizeof(all), &all);
 	CPU_ZERO(&one);
 	for (int cpu = 0; cpu < CPU_SETSIZE && !CPU_COUNT(&one); cpu++)
 		if (CPU_ISSET(cpu, &all))
 			CPU_SET(cpu, &one);
+	CPU_XOR(&others, &all, &one);
 	unit_init(1, REACTOR_IDLE_ADAPTIVE, 10000000);
 	polls = 0;
-	poller.patient = patient;
+	poller.nap_ns = nap_ns;
 	reactor_poller_add(reactor_get(0), &poller);
 	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
-	rival_ends = false;
-	pthread_create(&thread, NULL, rival, NULL);
+	n = rivals_start(on_it ? &one : &others, threads);
 	assert_int_equal(reactor_timer_start(reactor_get(0), &t, 400000000), 0);
 	getrusage(RUSAGE_THREAD, &before);
 	assert_int_equal(reactors_run(), 0);
 	getrusage(RUSAGE_THREAD, &after);
 	__atomic_store_n(&rival_ends, true, __ATOMIC_RELAXED);
-	pthread_join(thread, NULL);
+	while (n)
+		pthread_join(threads[--n], NULL);
 	sched_setaffinity(0, sizeof(all), &all);
-	poller.patient = false;
+	poller.nap_ns = 0;
 	reactors_fini();
 	return after.ru_nvcsw - before.ru_nvcsw;
 }
@@ -502,8 +530,21 @@ naps_beside_a_rival(bool patient)
 static void
 naps_where_it_is_in_the_way(void **state)
 {
-	assert_in_range(naps_beside_a_rival(false), 0, 10);
-	assert_true(naps_beside_a_rival(true) > 20);
+	assert_in_range(naps_beside_rivals(0, true), 0, 10);
+	assert_true(naps_beside_rivals(30000, true) > 20);
+}
+
+/* It is not preempted, but who wakes up is in another one's way. */
+static void
+naps_where_no_core_is_left(void **state)
+{
+	cpu_set_t all;
+
+	sched_getaffinity(0, sizeof(all), &all);
+	if (CPU_COUNT(&all) < get_nprocs() || CPU_COUNT(&all) > RIVALS_MAX)
+		skip(); /* not all are ours to take */
+	assert_in_range(naps_beside_rivals(0, false), 0, 10);
+	assert_true(naps_beside_rivals(30000, false) > 20);
 }
 
 int
@@ -527,6 +568,7 @@ idle_tests(void)
 		IDLE_TEST(sees_a_stop_at_the_last_moment),
 		IDLE_TEST(loses_no_wake_up),
 		cmocka_unit_test(naps_where_it_is_in_the_way),
+		cmocka_unit_test(naps_where_no_core_is_left),
 	};
 
 	return cmocka_run_group_tests_name("idle", tests, NULL, NULL);
