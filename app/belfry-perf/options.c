@@ -12,10 +12,7 @@
 
 #include "perf.h"
 
-static bool complain(const char *fmt, ...)
-	__attribute__((format(printf, 1, 2)));
-
-static bool
+bool
 complain(const char *fmt, ...)
 {
 	va_list ap;

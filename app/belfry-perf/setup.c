@@ -3,7 +3,6 @@
  * From options to queue pairs that are ready for load. Not for the load.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,20 +17,8 @@
 #define MAX_NLB 65536
 #define VERIFY_SIZE (1ull << 30) /* unless --size says more */
 
-static int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-
-static int
-complain(const char *fmt, ...)
-{
-	va_list ap;
-
-	fputs("belfry-perf: ", stderr);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	return EXIT_FAILED;
-}
+/* Our functions give exit codes. */
+#define failed(...) (complain(__VA_ARGS__), EXIT_FAILED)
 
 /* An error of libbelfry-host in words: -errno or an NVMe status. */
 static const char *
@@ -74,13 +61,13 @@ open_host(struct perf *p)
 	}
 	err = belfry_connect(path, &opts, &p->h);
 	if (err)
-		return complain("%s: %s%s", path, words(err), hint(err));
+		return failed("%s: %s%s", path, words(err), hint(err));
 	err = belfry_enable(p->h, 0);
 	if (err)
-		return complain("%s: the controller cannot be enabled: %s",
-				path, words(err));
+		return failed("%s: the controller cannot be enabled: %s", path,
+			      words(err));
 	err = belfry_identify(p->h, &p->info);
-	return err ? complain("%s: Identify: %s", path, words(err)) : 0;
+	return err ? failed("%s: Identify: %s", path, words(err)) : 0;
 }
 
 static int
@@ -92,16 +79,15 @@ open_namespace(struct perf *p)
 	if (!first)
 		first = belfry_next_ns(p->h, 0);
 	if (first < 0)
-		return complain("namespace list: %s", words((int)first));
+		return failed("namespace list: %s", words((int)first));
 	if (!first)
-		return complain(
+		return failed(
 			"the controller has no namespace; add one with belfryctl ns add");
 	err = belfry_identify_ns(p->h, (uint32_t)first, &p->ns);
 	if (err == -ENOENT)
-		return complain("--nsid %lld: no such namespace",
-				(long long)first);
-	return err ? complain("namespace %lld: %s", (long long)first,
-			      words(err))
+		return failed("--nsid %lld: no such namespace",
+			      (long long)first);
+	return err ? failed("namespace %lld: %s", (long long)first, words(err))
 		   : 0;
 }
 
@@ -113,15 +99,15 @@ check_sizes(const struct perf *p, uint64_t *pieces)
 	uint64_t bytes = p->ns.blocks * p->ns.block_len, cap;
 
 	if (o->bs % p->ns.block_len || o->bs / p->ns.block_len > MAX_NLB)
-		return complain("--bs %u: not a multiple of the block size, %u",
-				o->bs, p->ns.block_len);
+		return failed("--bs %u: not a multiple of the block size, %u",
+			      o->bs, p->ns.block_len);
 	if (o->bs > p->info.max_transfer)
-		return complain("--bs %u: the controller takes at most %u",
-				o->bs, p->info.max_transfer);
+		return failed("--bs %u: the controller takes at most %u", o->bs,
+			      p->info.max_transfer);
 	if (o->size > bytes)
-		return complain(
-			"--size %llu: the namespace has only %llu bytes",
-			(unsigned long long)o->size, (unsigned long long)bytes);
+		return failed("--size %llu: the namespace has only %llu bytes",
+			      (unsigned long long)o->size,
+			      (unsigned long long)bytes);
 	if (o->size)
 		bytes = o->size;
 	else if (o->verify)
@@ -131,13 +117,13 @@ check_sizes(const struct perf *p, uint64_t *pieces)
 	if (!o->random || o->verify)
 		*pieces /= o->queues;
 	if (!*pieces || (o->verify && *pieces <= o->qd))
-		return complain(
+		return failed(
 			"%llu bytes are too few for %u queues of %u commands of %u bytes; less --qd or --queues",
 			(unsigned long long)bytes, o->queues, o->qd, o->bs);
 	if (belfry_reg_read(p->h, REG_CAP, &cap, sizeof(cap)))
-		return complain("the server has gone");
+		return failed("the server has gone");
 	if (o->qd > (cap & 0xffff))
-		return complain(
+		return failed(
 			"--qd %u: the controller's queues hold at most %llu commands",
 			o->qd, (unsigned long long)(cap & 0xffff));
 	return 0;
@@ -150,24 +136,24 @@ open_irqs(struct perf *p)
 
 	p->eventfds = calloc(p->o.queues, sizeof(int));
 	if (!p->eventfds)
-		return complain("%s", strerror(ENOMEM));
+		return failed("%s", strerror(ENOMEM));
 	for (unsigned i = 0; i < p->o.queues; i++)
 		p->eventfds[i] = -1;
 	if (!p->o.irq)
 		return 0;
 	/* Vector 0 is the admin queue's. */
 	if (count < (int)p->o.queues)
-		return complain(
+		return failed(
 			"--irq: %u queues, but the controller has %d interrupts",
 			p->o.queues, count);
 	for (unsigned i = 0; i < p->o.queues; i++) {
 		p->eventfds[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (p->eventfds[i] < 0)
-			return complain("eventfd: %s; see ulimit -n",
-					strerror(errno));
+			return failed("eventfd: %s; see ulimit -n",
+				      strerror(errno));
 	}
 	err = belfry_irq_enable(p->h, p->eventfds, p->o.queues);
-	return err ? complain("interrupts: %s", words(err)) : 0;
+	return err ? failed("interrupts: %s", words(err)) : 0;
 }
 
 static uint32_t
@@ -188,8 +174,8 @@ job_buffers(struct perf *p, struct job *j)
 	err = belfry_mem_alloc(p->h, lists + (size_t)j->qd * j->stride,
 			       BELFRY_MEM_READ | BELFRY_MEM_WRITE, &j->mem);
 	if (err)
-		return complain("%zu bytes for buffers: %s; less --qd or --bs",
-				lists + (size_t)j->qd * j->stride, words(err));
+		return failed("%zu bytes for buffers: %s; less --qd or --bs",
+			      lists + (size_t)j->qd * j->stride, words(err));
 	j->data = (uint8_t *)j->mem->va + lists;
 	for (unsigned cid = 0; cid < j->qd; cid++) {
 		size_t at = lists + (size_t)cid * j->stride;
@@ -201,7 +187,7 @@ job_buffers(struct perf *p, struct job *j)
 			(uint64_t *)((char *)j->mem->va + (size_t)cid * list),
 			j->mem->iova + (size_t)cid * list);
 		if (err)
-			return complain("--bs %u: %s", p->o.bs, words(err));
+			return failed("--bs %u: %s", p->o.bs, words(err));
 	}
 	return 0;
 }
@@ -227,20 +213,20 @@ job_open(struct perf *p, unsigned i, uint64_t pieces)
 	j->free_cids = calloc(j->qd, sizeof(*j->free_cids));
 	if (!j->sqe || !j->start || !j->free_cids ||
 	    util_random(&j->rng, sizeof(j->rng)))
-		return complain("%s", strerror(ENOMEM));
+		return failed("%s", strerror(ENOMEM));
 	j->rng |= 1;
 	while (j->nfree < j->qd) {
 		j->free_cids[j->nfree] = (uint16_t)(j->qd - 1 - j->nfree);
 		j->nfree++;
 	}
 	if (o->verify && verify_create(j, p->ns.block_len, &j->verify))
-		return complain("--verify of %llu blocks: %s; less --size",
-				(unsigned long long)pieces, strerror(ENOMEM));
+		return failed("--verify of %llu blocks: %s; less --size",
+			      (unsigned long long)pieces, strerror(ENOMEM));
 	err = job_buffers(p, j);
 	if (err)
 		return err;
 	err = belfry_qpair_create(p->h, j->qd + 1, o->irq ? (int)i : -1, &j->q);
-	return err ? complain("queue %u: %s", i + 1, words(err)) : 0;
+	return err ? failed("queue %u: %s", i + 1, words(err)) : 0;
 }
 
 static int
@@ -250,24 +236,24 @@ open_queues(struct perf *p, uint64_t pieces)
 	int err = belfry_set_queue_count(p->h, p->o.queues, &got);
 
 	if (err)
-		return complain("number of queues: %s", words(err));
+		return failed("number of queues: %s", words(err));
 	if (got < p->o.queues)
-		return complain("--queues %u: the controller gives %u",
-				p->o.queues, got);
+		return failed("--queues %u: the controller gives %u",
+			      p->o.queues, got);
 	err = open_irqs(p);
 	if (err)
 		return err;
 	if (p->o.shadow) {
 		err = belfry_shadow_doorbells(p->h);
 		if (err == -ENOTSUP)
-			return complain(
+			return failed(
 				"--shadow: the controller does not announce Doorbell Buffer Config (transports made with disable_mappable_bar0 do)");
 		if (err)
-			return complain("--shadow: %s", words(err));
+			return failed("--shadow: %s", words(err));
 	}
 	if (posix_memalign((void **)&p->jobs, CACHE_LINE,
 			   p->o.queues * sizeof(*p->jobs)))
-		return complain("%s", strerror(ENOMEM));
+		return failed("%s", strerror(ENOMEM));
 	memset(p->jobs, 0, p->o.queues * sizeof(*p->jobs));
 	for (unsigned i = 0; !err && i < p->o.queues; i++)
 		err = job_open(p, i, pieces);
@@ -284,7 +270,7 @@ make_workers(struct perf *p)
 	p->workers = calloc(n, sizeof(*p->workers));
 	p->job_ptrs = calloc((size_t)n * each, sizeof(*p->job_ptrs));
 	if (!p->workers || !p->job_ptrs)
-		return complain("%s", strerror(ENOMEM));
+		return failed("%s", strerror(ENOMEM));
 	p->nworkers = n;
 	for (unsigned i = 0; i < n; i++) {
 		p->workers[i].jobs = p->job_ptrs + (size_t)i * each;
