@@ -22,14 +22,14 @@ world_bdev_created(struct bdev_ctl *c, int err)
 		abort();
 }
 
-/* @g with a disk of @blocks blocks of 512 bytes, not enabled. */
+/* @g with a disk of @blocks blocks of 512 bytes, not enabled. With a round of its own: on two reactors. */
 static inline void
 world_init(struct guest *g, const struct guest_opts *opts, uint64_t blocks)
 {
 	static struct bdev_ctl ctl = { .done = world_bdev_created };
-	static const unsigned core;
-	struct reactor_config rc = { .cores = &core,
-				     .ncores = 1,
+	static const unsigned cores[] = { 0, 1 };
+	struct reactor_config rc = { .cores = cores,
+				     .ncores = opts->round ? 2 : 1,
 				     .idle = REACTOR_IDLE_POLL,
 				     .no_pin = true };
 	struct bdev_malloc_params p = { .name = "m",
@@ -41,12 +41,16 @@ world_init(struct guest *g, const struct guest_opts *opts, uint64_t blocks)
 	if (reactors_init(&rc) || bdev_init())
 		abort();
 	/* what hangs from it is no leak: it is in memory of its node */
-	__lsan_register_root_region(reactor_get(0), sizeof(struct reactor));
+	for (unsigned i = 0; i < rc.ncores; i++)
+		__lsan_register_root_region(reactor_get(i),
+					    sizeof(struct reactor));
 	err = bdev_malloc_create(&p, &ctl);
 	if (err && err != -EINPROGRESS)
 		abort();
 	for (unsigned i = 0; i < 1000 && !bdev_find("m"); i++)
 		reactor_step(reactor_get(0));
+	if (rc.ncores > 1 && nvme_core_init(reactor_get(1)))
+		abort();
 	guest_init(g, opts);
 }
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Queue entries, register writes and doorbells, in any order, to a whole controller with a
- * real address space. The input is a list of records: a byte that says what, then its bytes.
+ * real address space, on two reactors: queue 2 is not where the others are. The input is a list of records: a byte that says what, then its bytes.
  * Memory of the guest holds the input too, so that lists come out of it.
  */
+#include "belfry/guest.h"
 #include "nvme_world.h"
 
 static struct guest guest;
@@ -26,12 +27,25 @@ take(struct input *in, void *out, size_t n)
 	return true;
 }
 
+/* The other one lags. */
+static void
+round_of_both(void)
+{
+	static unsigned tick;
+
+	reactor_step(reactor_get(0));
+	if (++tick % 3 == 0)
+		reactor_step(reactor_get(1));
+}
+
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	static const struct guest_opts opts = {
-		.bdev = "m", .trapped = true, .shadow = true, .nssr = true
-	};
+	static const struct guest_opts opts = { .bdev = "m",
+						.trapped = true,
+						.shadow = true,
+						.nssr = true,
+						.round = round_of_both };
 
 	world_init(&guest, &opts, 4096);
 	arena = guest_alloc(&guest, ARENA_LEN);
@@ -77,7 +91,8 @@ enable(void)
 	guest_step(&guest, 4);
 	guest_forget_q(&guest);
 	if (guest_enable(&guest, 16) == 1 &&
-	    guest_create_q(&guest, 1, 16, true))
+	    (guest_create_q(&guest, 1, 16, true) ||
+	     guest_create_q(&guest, 2, 16, false)))
 		abort(); /* a controller that was just enabled makes a queue */
 	guest.used = used; /* rings of before are free again */
 }
@@ -88,6 +103,47 @@ reset_done(void *arg)
 	*(bool *)arg = true;
 }
 
+/* The queue on the other reactor; several commands before a look; memory that changes: lists, shadow doorbells. */
+static void
+elsewhere(struct input *in, uint8_t what)
+{
+	struct nvme_sqe del = { .opcode = nvme_admin_delete_sq, .cdw10 = 2 };
+	struct nvme_sqe config = { .opcode = nvme_admin_dbbuf,
+				   .prp1 = arena,
+				   .prp2 = arena + 4096 };
+	uint32_t *mem = guest_ptr(&guest, arena), val;
+	uint16_t at;
+
+	switch (what % 6) {
+	case 0:
+	case 1:
+		submit(in, 2);
+		break;
+	case 2:
+		if (take(in, &at, 2) && take(in, &val, 4))
+			guest_store32(&mem[at % (ARENA_LEN / 4)],
+				      what & 0x40 ? val % 16 : val);
+		guest_step(&guest, 1);
+		break;
+	case 3: /* commands under way, then they have no queue */
+		for (uint16_t q = 1; q <= 2 && guest.q[q].depth; q++)
+			guest_submit(&guest, q,
+				     guest_rw(&guest, 2, 0, 8, arena, 4096));
+		del.cdw10 = what & 0x40 ? 1 : 2;
+		guest_submit(&guest, 0, del);
+		break;
+	case 4:
+		guest_submit(&guest, 0, config);
+		guest_step(&guest, 4);
+		break;
+	case 5:
+		nvme_ctrl_reset(guest.ctrl, NVME_RESET_FUNCTION, NULL, NULL);
+		guest_step(&guest, what >> 4 & 3);
+		enable();
+		break;
+	}
+}
+
 static void
 one(struct input *in, uint8_t what)
 {
@@ -95,6 +151,10 @@ one(struct input *in, uint8_t what)
 	uint16_t off;
 	uint8_t n;
 
+	if (what & 0x80) {
+		elsewhere(in, what);
+		return;
+	}
 	switch (what % 8) {
 	case 0:
 	case 1:
