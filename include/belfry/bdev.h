@@ -231,6 +231,18 @@ enum bdev_stats_reset {
 void bdev_reset_stats(struct bdev *b, enum bdev_stats_reset mode);
 
 /*
+ * Devices that came and went, numbered from 0; the last BDEV_NOTICES are kept. The first one from @id on; false: there is
+ * none yet. The name is good until the control reactor returns to its loop; "" if there was no memory for it.
+ */
+#define BDEV_NOTICES 1024
+struct bdev_notice {
+	uint64_t id;
+	bool gone; /* it came otherwise */
+	const char *name;
+};
+bool bdev_notice_from(uint64_t id, struct bdev_notice *out);
+
+/*
  * Start-up and shutdown, control reactor. fini: after the reactors have stopped; frees all devices, newest first; one
  * that still has I/O in flight or users is named in the log and left alone (the kernel may still write to its memory).
  */

@@ -136,6 +136,7 @@ bdev_register(struct bdev *b, struct bdev_ctl *c)
 	bdev_accept(b);
 	list_push_back(&bdevs, &b->node);
 	b->registered = true;
+	bdev_notice_add(b, false);
 	if (c)
 		c->bdev = b;
 	return 0;
@@ -299,6 +300,7 @@ finish_removal(struct bdev *b)
 	if (b->ops->detach)
 		b->ops->detach(b);
 	list_remove(&b->node);
+	bdev_notice_add(b, true);
 	log_info("bdev %s: deleted", b->name);
 	if (b->ops->slow_free)
 		d = malloc(sizeof(*d));
@@ -488,5 +490,6 @@ bdev_fini(void)
 		list_remove(&b->node);
 		b->ops->free(b);
 	}
+	bdev_notices_free();
 	bdev_reactors_free();
 }

@@ -149,6 +149,9 @@ void bdev_cleanup(struct bdev *b);
 int bdev_register(struct bdev *b, struct bdev_ctl *c);
 /* Is there no device of this name, and none of this UUID? -EEXIST. */
 int bdev_unique(const char *name, const uuid_t uuid, struct bdev_ctl *c);
+/* It is registered, or is about to be freed: notice.c. */
+void bdev_notice_add(const struct bdev *b, bool gone);
+void bdev_notices_free(void);
 /* Also by one that is still being deleted. */
 bool bdev_name_taken(const char *name);
 /* Control reactor: a new length in bytes; tells the users. */

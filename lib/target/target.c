@@ -136,6 +136,7 @@ register_methods(void)
 	rpc_nvme_info_register();
 	rpc_listener_register();
 	rpc_stats_register();
+	rpc_notify_register();
 }
 
 static int

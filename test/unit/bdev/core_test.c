@@ -331,6 +331,36 @@ failed_flush_reaches_all_sharers(void **state)
 	unit_close(&a);
 }
 
+/* The oldest notices make room, and the numbers say so. */
+static void
+notices_are_the_last_ones(void **state)
+{
+	struct bdev_notice n;
+	struct unit_ctl c;
+	char name[16];
+
+	assert_false(bdev_notice_from(0, &n));
+	for (unsigned i = 0; i < BDEV_NOTICES; i++) {
+		snprintf(name, sizeof(name), "n%u", i);
+		null_create(name, 512, 8, 0, &c);
+		assert_true(bdev_notice_from(2 * i, &n));
+		assert_int_equal(n.id, 2 * i);
+		assert_false(n.gone);
+		assert_string_equal(n.name, name);
+		unit_delete(name);
+		assert_true(bdev_notice_from(2 * i + 1, &n));
+		assert_true(n.gone);
+		assert_string_equal(n.name, name);
+		assert_false(bdev_notice_from(2 * i + 2, &n));
+	}
+	assert_true(bdev_notice_from(0, &n));
+	assert_int_equal(n.id, BDEV_NOTICES);
+	assert_string_equal(n.name, "n512");
+	assert_true(bdev_notice_from(2 * BDEV_NOTICES - 1, &n));
+	assert_int_equal(n.id, 2 * BDEV_NOTICES - 1);
+	assert_false(bdev_notice_from(UINT64_MAX, &n));
+}
+
 /* A disk that hangs is named and left; the rest is freed. */
 static void
 fini_leaves_what_is_busy(void **state)
@@ -370,6 +400,7 @@ core_tests(void)
 		T(resize_tells_and_bounds),
 		T(counts),
 		T(failed_flush_reaches_all_sharers),
+		T(notices_are_the_last_ones),
 		T(fini_leaves_what_is_busy),
 	};
 

@@ -34,6 +34,7 @@ unit_setup(void **state)
 	rpc_nvme_info_register();
 	rpc_listener_register();
 	rpc_stats_register();
+	rpc_notify_register();
 	return 0;
 }
 

@@ -179,6 +179,8 @@ static const struct rpc_case {
 	  -32602, "not found" },
 	{ "framework_get_config", "{\"name\":\"vhost\"}", -32602, "vhost" },
 	{ "log_set_level", "{\"level\":\"LOUD\"}", -32602, "'level'" },
+	{ "notify_get_types", "{\"id\":0}", -32602, "'id'" },
+	{ "notify_get_notifications", "{\"max\":-1}", -32602, "'max'" },
 	{ "spdk_get_version", "{\"x\":1}", -32602, "'x'" },
 };
 
@@ -344,6 +346,42 @@ test_load_errors(void **state)
 	assert_string_equal(load_error, "");
 }
 
+/* What @params of notify_get_notifications gives, in one line. */
+static void
+assert_notices(const char *params, const char *want)
+{
+	json_t *r = unit_call("notify_get_notifications", params), *v;
+	char got[512] = "";
+	size_t i, n = 0;
+
+	json_array_foreach(r, i, v) {
+		n += (size_t)snprintf(
+			got + n, sizeof(got) - n, "%s%s %s %d", i ? ", " : "",
+			json_string_value(json_object_get(v, "type")),
+			json_string_value(json_object_get(v, "ctx")),
+			(int)json_integer_value(json_object_get(v, "id")));
+		assert_true(n < sizeof(got));
+	}
+	assert_string_equal(got, want);
+	json_decref(r);
+}
+
+static void
+test_notifications(void **state)
+{
+	assert_notices("{}", "");
+	good("bdev_null_create", "{" NULL0 "}");
+	good("bdev_error_create", "{\"base_name\":\"n0\"}");
+	assert_null(unit_call("bdev_null_create", "{" NULL0 "}"));
+	good("bdev_error_delete", "{\"name\":\"EE_n0\"}");
+	assert_notices("{}", "bdev_register n0 0, bdev_register EE_n0 1, "
+			     "bdev_unregister EE_n0 2");
+	assert_notices("{\"id\":1,\"max\":1}", "bdev_register EE_n0 1");
+	assert_notices("{\"max\":0}", "");
+	assert_notices("{\"id\":3}", "");
+	assert_notices("{\"id\":9223372036854775807}", "");
+}
+
 int
 rpc_tests(void)
 {
@@ -355,6 +393,8 @@ rpc_tests(void)
 		cmocka_unit_test_setup_teardown(test_foreign_config, unit_setup,
 						unit_teardown),
 		cmocka_unit_test_setup_teardown(test_load_errors, unit_setup,
+						unit_teardown),
+		cmocka_unit_test_setup_teardown(test_notifications, unit_setup,
 						unit_teardown),
 	};
 
