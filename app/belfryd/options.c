@@ -86,11 +86,12 @@ parse_mask(struct options *o, const char *value)
 	return o->ncores || complain("-m %s: a mask without a core", value);
 }
 
-/* "0,2-3" */
+/* "0,2-3", in brackets for those who write it the way of SPDK */
 static bool
 parse_list(struct options *o, const char *value)
 {
-	const char *p = value;
+	bool bracket = value[0] == '[';
+	const char *p = value + bracket;
 	unsigned long first, last;
 	char *end;
 
@@ -111,7 +112,7 @@ parse_list(struct options *o, const char *value)
 		for (; first <= last; first++)
 			if (!core_add(o, value, first))
 				return false;
-		if (!*p)
+		if (!strcmp(p, bracket ? "]" : ""))
 			return true;
 		if (*p++ != ',')
 			break;

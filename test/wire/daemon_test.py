@@ -79,7 +79,8 @@ def test_dead_daemon_is_replaced():
 
 def test_usage():
     for args, part in [(["-m", "0x"], "-m 0x"), (["-m", "1-0"], "backwards"), (["-m", "0,0"], "twice"),
-                       (["-m", "4000"], "4000"), (["-m", "all"], "all"), (["--idle", "never"], "poll or adaptive"),
+                       (["-m", "4000"], "4000"), (["-m", "all"], "all"), (["-m", "[0"], "[0"), (["-m", "0]"], "0]"),
+                       (["-m", "[0]1"], "[0]1"), (["--idle", "never"], "poll or adaptive"),
                        (["-L", "LOUD"], "DEBUG"), (["--arena-size", "1"], "256G"), (["--spin-us", "0"], "--spin-us"),
                        (["-r", "a", "-r", "b", "-r", "c"], "third"), (["extra"], "extra"), (["--nope"], "nope")]:
         r = run(*args)
@@ -90,7 +91,8 @@ def test_usage():
 
 def test_idle():
     """A daemon without clients sleeps, but when it was told not to."""
-    for args, sleeps in [([], True), (["--idle", "adaptive", "--spin-us", "50"], True), (["--idle", "poll"], False)]:
+    for args, sleeps in [(["-m", "[0]"], True), (["--idle", "adaptive", "--spin-us", "50"], True),
+                         (["--idle", "poll"], False)]:
         with Daemon(*args) as d:
             before = d.rpc("framework_get_reactors")["reactors"][0]
             time.sleep(0.5)
