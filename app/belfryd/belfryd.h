@@ -9,7 +9,7 @@
 
 #define DEFAULT_SOCKET "/run/belfry.sock"
 
-enum { OPT_IDLE = 256, OPT_SPIN, OPT_ARENA, OPT_WAIT };
+enum { OPT_IDLE = 256, OPT_SPIN, OPT_ARENA, OPT_WAIT, OPT_FLAG };
 
 struct options {
 	unsigned cores[REACTOR_MAX];

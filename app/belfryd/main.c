@@ -39,6 +39,7 @@ usage(FILE *f)
 	      "      --spin-us N         adaptive: spin this long after the last work (default 1000)\n"
 	      "      --arena-size SIZE   address space for each client's memory, such as 256G (the default)\n"
 	      "  -L, --log-level LEVEL   ERROR, WARNING, NOTICE (default), INFO, DEBUG\n"
+	      "      --log-flag FLAG     with DEBUG: messages of this part (or all); may be repeated\n"
 	      "  -h, --help              this text\n"
 	      "  -V, --version           the version\n\n"
 	      "Exit codes: 0 stopped by a signal or over RPC; 1 failure; 2 bad usage. See belfryd(8).\n",
@@ -183,6 +184,7 @@ main(int argc, char **argv)
 		{ "json", required_argument, NULL, 'c' },
 		{ "config", required_argument, NULL, 'c' },
 		{ "log-level", required_argument, NULL, 'L' },
+		{ "log-flag", required_argument, NULL, OPT_FLAG },
 		{ "idle", required_argument, NULL, OPT_IDLE },
 		{ "spin-us", required_argument, NULL, OPT_SPIN },
 		{ "arena-size", required_argument, NULL, OPT_ARENA },

@@ -211,6 +211,15 @@ set_level(const char *value)
 	return true;
 }
 
+static bool
+set_flag(const char *value)
+{
+	if (log_set_flag(value, true))
+		return complain("--log-flag %s: none of " LOG_FLAG_NAMES,
+				value);
+	return true;
+}
+
 bool
 option_set(struct options *o, int opt, const char *value)
 {
@@ -224,6 +233,8 @@ option_set(struct options *o, int opt, const char *value)
 		return true;
 	case 'L':
 		return set_level(value);
+	case OPT_FLAG:
+		return set_flag(value);
 	case OPT_IDLE:
 		return set_idle(o, value);
 	case OPT_SPIN:

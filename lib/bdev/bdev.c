@@ -137,6 +137,8 @@ bdev_register(struct bdev *b, struct bdev_ctl *c)
 	list_push_back(&bdevs, &b->node);
 	b->registered = true;
 	bdev_notice_add(b, false);
+	log_debug(bdev, "bdev %s: %s, %" PRIu64 " bytes, blocks of %" PRIu32,
+		  b->name, b->ops->product, b->len, b->block_mask + 1);
 	if (c)
 		c->bdev = b;
 	return 0;
@@ -394,6 +396,7 @@ bdev_open(const char *name, bool write,
 	d->seen = b->event_seq; /* what happened before is no news */
 	list_push_back(&b->descs, &d->node);
 	b->ndescs++;
+	log_debug(bdev, "bdev %s: opened, %u users", b->name, b->ndescs);
 	*out = d;
 	return 0;
 }
@@ -413,7 +416,9 @@ bdev_close(struct bdev_desc *d)
 		b->claimed_by = NULL;
 	}
 	free(d);
-	if (--b->ndescs)
+	b->ndescs--;
+	log_debug(bdev, "bdev %s: closed, %u users", b->name, b->ndescs);
+	if (b->ndescs)
 		return;
 	/* Nobody is left whose writes a failed flush could have lost. */
 	__atomic_store_n(&b->flush_seq, 0, __ATOMIC_RELEASE);

@@ -5,10 +5,12 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "belfry/log.h"
 #include "internal.h"
 
 /* A map that waits for mmap. region[] is pinned by a reference each. */
@@ -359,5 +361,9 @@ ioas_map(struct ioas_ctx *ctx, uint32_t id, iova_t iova, uint64_t len, int fd,
 	     (iova % PAGE || off % PAGE || len - 1 > UINT64_MAX - iova)))
 		return -EINVAL;
 	op->iova = iova;
+	log_guest_debug(ioas,
+			"ioas %" PRIu32 ": map %#" PRIx64 ", %#" PRIx64
+			" bytes, access %" PRIu32,
+			id, iova, len, prot);
 	return req_submit(ctx, &r);
 }

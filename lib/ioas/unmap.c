@@ -5,8 +5,10 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
+#include "belfry/log.h"
 #include "internal.h"
 
 struct gone {
@@ -350,6 +352,10 @@ ioas_unmap(struct ioas_ctx *ctx, uint32_t id, iova_t iova, uint64_t len,
 
 	if (!len || len - 1 > UINT64_MAX - iova)
 		return -EINVAL;
+	log_guest_debug(ioas,
+			"ioas %" PRIu32 ": unmap %#" PRIx64 ", %#" PRIx64
+			" bytes",
+			id, iova, len);
 	return req_submit(ctx, &r);
 }
 

@@ -75,6 +75,11 @@ admin_start(struct nvme_req *req)
 {
 	const struct admin_cmd *cmd = &commands[req->sqe.opcode];
 
+	log_guest_debug(
+		nvme,
+		"controller %u: admin command %02x, nsid %u, cdw10 %08x, cdw11 %08x",
+		req->sq->group->ctrl->cntlid, req->sqe.opcode, req->sqe.nsid,
+		req->sqe.cdw10, req->sqe.cdw11);
 	if (!cmd->run)
 		return NVME_DNR(NVME_SC_INVALID_OPCODE);
 	/* No fused operation (FUSES 0); admin commands over PCIe have PRPs. */

@@ -167,6 +167,8 @@ ctrl_enable(struct nvme_ctrl *ctrl)
 	ctrl->group.map_lost_since = 0;
 	ctrl_keep_alive(ctrl);
 	ctrl_tick(ctrl, TICK_NS);
+	log_guest_debug(nvme, "controller %u: enabled, admin queues %u, %u",
+			ctrl->cntlid, asqs, acqs);
 	return 0;
 }
 

@@ -272,6 +272,7 @@ ctrl_shutdown(struct nvme_ctrl *ctrl)
 	ctrl->shutdown_again = ctrl->drain != 0; /* when that has ended */
 	if (ctrl->shutdown != SHUT_NONE || ctrl->drain)
 		return;
+	log_guest_debug(nvme, "controller %u: shutdown", ctrl->cntlid);
 	ctrl->shutdown = SHUT_WAIT;
 	ctrl->csts &= ~(3u << NVME_CSTS_SHST_SHIFT);
 	ctrl->csts |= (uint32_t)NVME_CSTS_SHST_OCCUR << NVME_CSTS_SHST_SHIFT;

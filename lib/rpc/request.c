@@ -241,6 +241,7 @@ req_dispatch(struct rpc_req *req, const char *name, const json_t *params,
 	const struct rpc_method *m = rpc_find(name);
 
 	req->method = m ? m->name : NULL;
+	log_debug(rpc, "rpc: %.64s", name);
 	if (!m)
 		rpc_error(req, RPC_METHOD_NOT_FOUND, "Method not found");
 	else if (free_for_all || (m->flags & rpc_get_state()))

@@ -335,7 +335,7 @@ lock_file(const char *path)
 		close(fd);
 	}
 	if (ftruncate(fd, 0) || dprintf(fd, "%d\n", (int)getpid()) < 0)
-		log_debug("rpc: cannot write our pid into %s: %m", path);
+		log_debug(rpc, "rpc: cannot write our pid into %s: %m", path);
 	return fd;
 }
 

@@ -186,6 +186,7 @@ started(struct endpoint_start *start, struct endpoint *ep, int err)
 	l->starting = NULL;
 	l->ep = ep;
 	l->state = LISTENER_UP;
+	log_debug(target, "%s: listens on %s", s->nqn, st->path);
 	/* hosts may have changed on the way */
 	endpoint_admit(ep, subsystem_admits(s));
 	rpc_result(req, json_true());
@@ -373,6 +374,7 @@ removed(void *arg)
 	struct subsystem *s = l->subsystem;
 	struct rpc_req *req = l->removing;
 
+	log_debug(target, "%s: no longer in %s", s->nqn, l->cfg.traddr);
 	listener_free(l);
 	if (req)
 		rpc_result(req, json_true());

@@ -153,6 +153,55 @@ rpc_log_set_level(struct rpc_req *req, const json_t *params)
 	rpc_result(req, json_true());
 }
 
+struct flag_params {
+	const char *flag;
+};
+
+static const struct rpc_param flag_table[] = {
+	PARAM_REQ(struct flag_params, flag, RPC_STRING),
+};
+
+static void
+set_flag(struct rpc_req *req, const json_t *params, bool on)
+{
+	struct flag_params p = { 0 };
+
+	if (!rpc_decode(req, params, flag_table, ARRAY_SIZE(flag_table), &p, 0))
+		return;
+	if (log_set_flag(p.flag, on))
+		bad_params(req, "'flag' '%.64s' is none of " LOG_FLAG_NAMES,
+			   p.flag);
+	else
+		rpc_result(req, json_true());
+}
+
+static void
+rpc_log_set_flag(struct rpc_req *req, const json_t *params)
+{
+	set_flag(req, params, true);
+}
+
+static void
+rpc_log_clear_flag(struct rpc_req *req, const json_t *params)
+{
+	set_flag(req, params, false);
+}
+
+static void
+rpc_log_get_flags(struct rpc_req *req, const json_t *params)
+{
+	json_t *out;
+	unsigned i;
+
+	if (!no_params(req, params))
+		return;
+	out = json_object();
+	for (i = 0; i < LOG_FLAG_COUNT; i++)
+		json_object_set_new(out, log_flag_name(i),
+				    json_boolean(log_get_flag(i)));
+	rpc_result(req, out);
+}
+
 /* ---- signals ---- */
 
 struct kill_params {
@@ -199,6 +248,9 @@ static const struct rpc_method methods[] = {
 	{ "framework_wait_init", rpc_wait_init, ALWAYS },
 	{ "framework_get_subsystems", rpc_get_subsystems, RPC_RUNTIME },
 	{ "framework_get_config", rpc_get_config, RPC_RUNTIME },
+	{ "log_set_flag", rpc_log_set_flag, ALWAYS },
+	{ "log_clear_flag", rpc_log_clear_flag, ALWAYS },
+	{ "log_get_flags", rpc_log_get_flags, ALWAYS },
 	{ "log_set_level", rpc_log_set_level, ALWAYS },
 	{ "log_set_print_level", rpc_log_set_level, ALWAYS },
 	{ "spdk_kill_instance", rpc_kill_instance, ALWAYS },

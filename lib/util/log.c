@@ -24,6 +24,7 @@ static const char *const level_names[] = { "ERROR", "WARNING", "NOTICE", "INFO",
 /* Read by any thread for every message, written by an operator's RPC. */
 static enum log_level max_level = LOG_NOTICE;
 static bool use_syslog;
+static uint32_t flags; /* a bit for each enum log_flag */
 
 void
 log_set_level(enum log_level level)
@@ -35,6 +36,42 @@ enum log_level
 log_get_level(void)
 {
 	return __atomic_load_n(&max_level, __ATOMIC_RELAXED);
+}
+
+const char *
+log_flag_name(enum log_flag flag)
+{
+#define LOG_FLAG_NAME(name) #name,
+	static const char *const names[] = { LOG_FLAGS(LOG_FLAG_NAME) };
+
+	return (unsigned)flag < ARRAY_SIZE(names) ? names[flag] : "?";
+}
+
+int
+log_set_flag(const char *name, bool on)
+{
+	uint32_t mask = 0;
+
+	for (unsigned i = 0; i < LOG_FLAG_COUNT; i++)
+		if (!strcmp(name, "all") || !strcmp(name, log_flag_name(i)))
+			mask |= 1u << i;
+	if (on)
+		__atomic_or_fetch(&flags, mask, __ATOMIC_RELAXED);
+	else
+		__atomic_and_fetch(&flags, ~mask, __ATOMIC_RELAXED);
+	return mask ? 0 : -EINVAL;
+}
+
+bool
+log_get_flag(enum log_flag flag)
+{
+	return __atomic_load_n(&flags, __ATOMIC_RELAXED) >> flag & 1;
+}
+
+bool
+log_debugs(enum log_flag flag)
+{
+	return log_get_level() >= LOG_DEBUG && log_get_flag(flag);
 }
 
 void

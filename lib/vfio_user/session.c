@@ -340,6 +340,14 @@ message_handle(struct vu_session *s)
 	int err;
 
 	s->completed = false;
+	/* those that clients send for their I/O are no news */
+	if (hdr->command != VU_REGION_READ && hdr->command != VU_REGION_WRITE &&
+	    hdr->command != VU_REGION_WRITE_MULTI)
+		log_guest_debug(
+			vfio_user,
+			"%s: client %d: command %u, %u bytes, flags %#x",
+			s->l->cfg.path, s->pid, hdr->command, hdr->msg_size,
+			hdr->flags);
 	if (!is_greeting(s)) {
 		message_result(s, vu_msg_start(s));
 		return;
@@ -386,7 +394,8 @@ session_read(struct vu_session *s, size_t *bytes)
 		return true;
 	}
 	if (r == 0 || r == -ECONNRESET) {
-		log_debug("%s: client %d left", s->l->cfg.path, s->pid);
+		log_debug(vfio_user, "%s: client %d left", s->l->cfg.path,
+			  s->pid);
 		s->doomed = true;
 	} else if (r == -EPROTO) {
 		stream_broken(s);

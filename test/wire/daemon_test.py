@@ -81,12 +81,29 @@ def test_usage():
     for args, part in [(["-m", "0x"], "-m 0x"), (["-m", "1-0"], "backwards"), (["-m", "0,0"], "twice"),
                        (["-m", "4000"], "4000"), (["-m", "all"], "all"), (["-m", "[0"], "[0"), (["-m", "0]"], "0]"),
                        (["-m", "[0]1"], "[0]1"), (["--idle", "never"], "poll or adaptive"),
-                       (["-L", "LOUD"], "DEBUG"), (["--arena-size", "1"], "256G"), (["--spin-us", "0"], "--spin-us"),
+                       (["-L", "LOUD"], "DEBUG"), (["--log-flag", "nvmf"], "vfio_user"), (["--arena-size", "1"], "256G"), (["--spin-us", "0"], "--spin-us"),
                        (["-r", "a", "-r", "b", "-r", "c"], "third"), (["extra"], "extra"), (["--nope"], "nope")]:
         r = run(*args)
         assert r.returncode == 2 and part in r.stderr, (args, r)
     assert run("--version").stdout.startswith("belfryd ")
     assert "--wait-for-rpc" in run("--help").stdout
+
+
+def test_log_flags():
+    """DEBUG shows what was asked for, and no more: of each part something is said."""
+    said = {"bdev": "bdev n0: opened, 1 users", "ioas": "map 0, 0x100000 bytes", "nvme": "enabled, admin queues", "rpc": "rpc: bdev_null_create",
+            "target": ": listens on ", "vfio_user": "command 2, "}
+    for flags in [], ["bdev", "target"], ["rpc"], ["ioas", "nvme", "vfio_user"], ["all"]:
+        with Daemon("-L", "DEBUG", *(a for f in flags for a in ("--log-flag", f))) as d:
+            export(d, "a")
+            Host(d.path("a/cntrl")).close()
+            text = d.logged()
+            for name, part in said.items():
+                assert (part in text) == (name in flags or flags == ["all"]), (flags, name, text)
+            d.rpc("log_clear_flag", flag="all")
+            before = d.logged()
+            d.rpc("bdev_null_create", name="m", block_size=512, num_blocks=64)
+            assert d.logged() == before
 
 
 def test_idle():

@@ -181,6 +181,9 @@ static const struct rpc_case {
 	{ "log_set_level", "{\"level\":\"LOUD\"}", -32602, "'level'" },
 	{ "notify_get_types", "{\"id\":0}", -32602, "'id'" },
 	{ "notify_get_notifications", "{\"max\":-1}", -32602, "'max'" },
+	{ "log_set_flag", "{\"flag\":\"\"}", -32602, "all, bdev" },
+	{ "log_clear_flag", "{\"flag\":\"NVME\"}", -32602, "'NVME'" },
+	{ "log_get_flags", "{\"flag\":\"all\"}", -32602, "'flag'" },
 	{ "spdk_get_version", "{\"x\":1}", -32602, "'x'" },
 };
 

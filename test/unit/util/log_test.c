@@ -143,14 +143,55 @@ obeys_the_level(void **state)
 	log_warn("w");
 	log_notice("n %u", evaluated++);
 	log_info("i %u", evaluated++);
-	log_debug("d %u", evaluated++);
+	assert_int_equal(log_set_flag("nvme", true), 0);
+	log_debug(nvme, "d %u", evaluated++);
 	log_set_level(LOG_DEBUG);
-	log_debug("deep");
+	log_debug(nvme, "deep");
+	log_debug(bdev, "other %u", evaluated++);
+	assert_int_equal(log_set_flag("nvme", false), 0);
+	log_debug(nvme, "off %u", evaluated++);
 	log_set_level(LOG_NOTICE);
 	s = caught();
 	assert_int_equal(lines(s), 3);
 	assert_non_null(strstr(s, "DEBUG: deep"));
 	assert_int_equal(evaluated, 0);
+}
+
+static void
+sets_flags(void **state)
+{
+	static const char *const bad[] = { "", "ALL", "nvmf", "bdev,ioas" };
+	char names[256] = "all";
+	const char *s;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(log_set_flag(bad[i], true), -EINVAL);
+	for (unsigned i = 0; i < LOG_FLAG_COUNT; i++) {
+		assert_false(log_get_flag(i));
+		assert_int_equal(log_set_flag(log_flag_name(i), true), 0);
+		for (unsigned j = 0; j < LOG_FLAG_COUNT; j++)
+			assert_int_equal(log_get_flag(j), j == i);
+		assert_int_equal(log_set_flag(log_flag_name(i), false), 0);
+		strcat(names, ", ");
+		strcat(names, log_flag_name(i));
+	}
+	assert_string_equal(names, LOG_FLAG_NAMES);
+	assert_int_equal(log_set_flag("all", true), 0);
+	for (unsigned i = 0; i < LOG_FLAG_COUNT; i++)
+		assert_true(log_get_flag(i));
+	catch_stderr();
+	log_set_level(LOG_DEBUG);
+	for (unsigned i = 0; i < 100; i++)
+		log_guest_debug(ioas, "map %u", i);
+	log_set_level(LOG_INFO);
+	log_guest_debug(ioas, "too deep");
+	log_set_level(LOG_NOTICE);
+	s = caught();
+	assert_int_equal(lines(s), 10);
+	assert_non_null(strstr(s, "DEBUG: map 9"));
+	assert_int_equal(log_set_flag("all", false), 0);
+	for (unsigned i = 0; i < LOG_FLAG_COUNT; i++)
+		assert_false(log_get_flag(i));
 }
 
 static void
@@ -217,6 +258,7 @@ log_tests(void)
 		cmocka_unit_test(keeps_errno),
 		cmocka_unit_test(survives_a_closed_stderr),
 		cmocka_unit_test(obeys_the_level),
+		cmocka_unit_test(sets_flags),
 		cmocka_unit_test(names_levels),
 		cmocka_unit_test(limits_what_a_guest_provokes),
 		cmocka_unit_test(names_what_was_dropped),
