@@ -224,6 +224,38 @@ bdev_resize(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 			  "Resized %s to %s.", args[0], ctl_size(len));
 }
 
+static int
+bdev_limit(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	static const struct {
+		const char *opt, *member;
+	} limits[] = { { "iops", "rw_ios_per_sec" },
+		       { "rw", "rw_mbytes_per_sec" },
+		       { "read", "r_mbytes_per_sec" },
+		       { "write", "w_mbytes_per_sec" } };
+	json_t *p = json_pack("{s:s}", "name", args[0]);
+	uint32_t n;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(limits); i++) {
+		const char *v = ctl_opt(opts, limits[i].opt);
+
+		if (!v)
+			continue;
+		if (!ctl_parse_u32(v, limits[i].opt, &n)) {
+			json_decref(p);
+			return CTL_USAGE;
+		}
+		json_object_set_new(p, limits[i].member, json_integer(n));
+	}
+	if (json_object_size(p) == 1) {
+		json_decref(p);
+		fprintf(stderr,
+			"belfryctl: give at least one of --iops, --rw, --read and --write; 0 lifts a limit\n");
+		return CTL_USAGE;
+	}
+	return ctl_do_say(c, "bdev_set_qos_limit", p, "Limited %s.", args[0]);
+}
+
 #define COMMON_OPTS                                                \
 	{ "block-size", "N", "bytes a block: 512 or 4096", NULL }, \
 	{                                                          \
@@ -285,6 +317,16 @@ struct ctl_cmd cmds_bdev[] = {
 	  2,
 	  bdev_resize,
 	  { { 0 } } },
+	{ "bdev limit",
+	  "NAME",
+	  "Limit how fast a device is; 0 lifts a limit",
+	  1,
+	  1,
+	  bdev_limit,
+	  { { "iops", "N", "I/Os a second", NULL },
+	    { "rw", "MIB", "MiB a second, reading and writing together", NULL },
+	    { "read", "MIB", "MiB a second of reading", NULL },
+	    { "write", "MIB", "MiB a second of writing", NULL } } },
 	{ "bdev delete",
 	  "NAME",
 	  "Delete one; its namespaces are hot-removed",

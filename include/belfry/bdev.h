@@ -193,6 +193,23 @@ int bdev_error_inject(const char *name, const struct bdev_error_inject *inj,
 		      struct bdev_ctl *c);
 int bdev_aio_rescan(const char *name, struct bdev_ctl *c);
 int bdev_null_resize(const char *name, uint64_t new_mib, struct bdev_ctl *c);
+/*
+ * Limits of a device, over all its channels together; 0: none. They hold over any second to within half a percent and an I/O. Reads
+ * and writes count as an I/O and with their bytes, discard and zeroing as an I/O and no bytes, a flush as nothing. What must wait does so in
+ * its channel, reads and writes apart, in order; it is in flight. Takes effect on all reactors before the answer; what need not
+ * wait any more goes at once. -ENODEV, -EINVAL: above BDEV_LIMIT_MAX, -ENOMEM, or -EINPROGRESS as above.
+ */
+enum bdev_limit {
+	BDEV_RW_IOS,
+	BDEV_RW_MBYTES, /* MiB/s, as the next */
+	BDEV_R_MBYTES,
+	BDEV_W_MBYTES,
+	BDEV_LIMITS
+};
+#define BDEV_LIMIT_MAX 1000000000ull
+int bdev_set_limits(const char *name, const uint64_t limits[BDEV_LIMITS],
+		    struct bdev_ctl *c);
+void bdev_get_limits(const struct bdev *b, uint64_t out[BDEV_LIMITS]);
 /* Hot-removes it from its users (REMOVE event), waits for them, frees. @module: "aio", "null", ... must match, NULL any. -ENODEV. */
 int bdev_delete(const char *name, const char *module, struct bdev_ctl *c);
 

@@ -86,6 +86,7 @@ bdev_cleanup(struct bdev *b)
 {
 	bdev_channels_free(b);
 	free(b->claimed_by);
+	free(b->qos);
 	free(b->name);
 }
 
@@ -347,6 +348,7 @@ bdev_remove(struct bdev *b, struct bdev_ctl *c)
 	if (b->is_removing)
 		return bdev_fail(c, -ENODEV, "bdev %s is being deleted already",
 				 b->name);
+	qos_removing(b);
 	__atomic_store_n(&b->is_removing, true, __ATOMIC_RELAXED);
 	bdev_accept(b);
 	b->ctl = c;

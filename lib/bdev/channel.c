@@ -193,11 +193,13 @@ bdev_get_ch(struct bdev_desc *desc)
 		/* pairs with the acquire of who reads statistics */
 		__atomic_store_n(&b->ch[i], ch, __ATOMIC_RELEASE);
 	}
-	if (ch->refs++ || !b->ops->ch_init)
+	if (ch->refs++)
 		return ch;
-	err = b->ops->ch_init(ch);
-	if (!err)
+	err = b->ops->ch_init ? b->ops->ch_init(ch) : 0;
+	if (!err) {
+		qos_ch_init(ch);
 		return ch;
+	}
 	ch->refs = 0;
 	log_error("bdev %s: no channel on core %u: %s", b->name,
 		  reactor_core(br->reactor), strerrordesc_np(-err));
@@ -207,7 +209,10 @@ bdev_get_ch(struct bdev_desc *desc)
 void
 bdev_put_ch(struct bdev_ch *ch)
 {
-	if (--ch->refs == 0 && ch->bdev->ops->ch_fini)
+	if (--ch->refs)
+		return;
+	qos_ch_fini(ch);
+	if (ch->bdev->ops->ch_fini)
 		ch->bdev->ops->ch_fini(ch);
 }
 

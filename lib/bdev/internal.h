@@ -64,6 +64,7 @@ struct bdev {
 	struct bdev_desc *claim;
 	char *claimed_by;
 	struct bdev_ctl *ctl; /* who waits for the deletion */
+	struct qos *qos;      /* NULL: never had a limit; qos.c */
 	/*
 	 * By reactor. Made by the first get there, kept until the device goes,
 	 * so that statistics can be read at any time.
@@ -80,6 +81,28 @@ struct bdev_op_stats {
 
 struct bdev_reactor;
 
+/* Something that a reactor must kick and reap; members may be NULL. */
+struct bdev_engine {
+	int (*kick)(struct bdev_engine *e);
+	int (*reap)(struct bdev_engine *e);
+	uint64_t (*sleep)(struct bdev_engine *e);
+	void (*wake)(struct bdev_engine *e);
+	struct list node;
+};
+
+/* I/Os that a limit keeps back; the first has its time, the others none yet. */
+struct qos_queue {
+	struct list waiting;
+	uint64_t due; /* 0: to be asked for */
+};
+
+/* A channel's part of the limits. */
+struct qos_ch {
+	struct bdev_engine engine;
+	struct qos_queue reads, writes;
+	bool active; /* submit and engine are in place */
+};
+
 struct bdev_ch {
 	struct bdev *bdev;
 	void (*submit)(struct bdev_ch *ch, struct bdev_io *io);
@@ -91,6 +114,7 @@ struct bdev_ch {
 	struct bdev_op_stats stats[BDEV_OPS];
 	/* As it was at the last reset; the control reactor's. */
 	struct bdev_stats base cache_aligned;
+	struct qos_ch qos cache_aligned;
 };
 
 static inline void *
@@ -98,15 +122,6 @@ bdev_ch_priv(struct bdev_ch *ch)
 {
 	return ch + 1;
 }
-
-/* Something that a reactor must kick and reap; members may be NULL. */
-struct bdev_engine {
-	int (*kick)(struct bdev_engine *e);
-	int (*reap)(struct bdev_engine *e);
-	uint64_t (*sleep)(struct bdev_engine *e);
-	void (*wake)(struct bdev_engine *e);
-	struct list node;
-};
 
 /* What the module keeps for each reactor. */
 struct bdev_reactor {
@@ -128,8 +143,16 @@ void aio_engine_destroy(struct aio_engine *e);
 
 /* After a change of caps, read_only or is_removing: which operations go on. */
 void bdev_accept(struct bdev *b);
+/* Why it cannot go to the backend now: -errno, or 0. */
+int bdev_check(const struct bdev_io *io);
 /* Ends an I/O: on its reactor, exactly once. @err: 0 or -errno. */
 void bdev_complete(struct bdev_io *io, int err);
+
+/* qos.c. First get and last put of a channel, on its reactor. */
+void qos_ch_init(struct bdev_ch *ch);
+void qos_ch_fini(struct bdev_ch *ch);
+/* Before the device is marked: what waits must end. Control reactor. */
+void qos_removing(struct bdev *b);
 
 /* Writes the sentence, gives @err. @c may be NULL. */
 int bdev_fail(struct bdev_ctl *c, int err, const char *fmt, ...)

@@ -171,6 +171,12 @@ check(const struct bdev *b, const struct bdev_io *io)
 	return 0;
 }
 
+int
+bdev_check(const struct bdev_io *io)
+{
+	return check(io->ch->bdev, io);
+}
+
 void
 bdev_submit(struct bdev_io *io)
 {

@@ -451,6 +451,75 @@ rpc_null_resize(struct rpc_req *req, const json_t *params)
 						       &job->ctl));
 }
 
+/* ---- limits ---- */
+
+struct qos_params {
+	const char *name;
+	uint64_t rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec,
+		w_mbytes_per_sec;
+	bool rw_ios_per_sec_seen, rw_mbytes_per_sec_seen, r_mbytes_per_sec_seen,
+		w_mbytes_per_sec_seen;
+};
+
+static const struct rpc_param qos_table[] = {
+	PARAM_REQ(struct qos_params, name, RPC_STRING),
+	PARAM_SEEN(struct qos_params, rw_ios_per_sec, RPC_U64),
+	PARAM_SEEN(struct qos_params, rw_mbytes_per_sec, RPC_U64),
+	PARAM_SEEN(struct qos_params, r_mbytes_per_sec, RPC_U64),
+	PARAM_SEEN(struct qos_params, w_mbytes_per_sec, RPC_U64),
+};
+
+/* What is left out stays. False: nothing was given. */
+static bool
+qos_merge(const struct qos_params *p, uint64_t limits[BDEV_LIMITS])
+{
+	const struct {
+		bool seen;
+		uint64_t value;
+	} given[BDEV_LIMITS] = {
+		[BDEV_RW_IOS] = { p->rw_ios_per_sec_seen, p->rw_ios_per_sec },
+		[BDEV_RW_MBYTES] = { p->rw_mbytes_per_sec_seen,
+				     p->rw_mbytes_per_sec },
+		[BDEV_R_MBYTES] = { p->r_mbytes_per_sec_seen,
+				    p->r_mbytes_per_sec },
+		[BDEV_W_MBYTES] = { p->w_mbytes_per_sec_seen,
+				    p->w_mbytes_per_sec },
+	};
+	bool any = false;
+
+	for (unsigned i = 0; i < BDEV_LIMITS; i++) {
+		if (given[i].seen)
+			limits[i] = given[i].value;
+		any = any || given[i].seen;
+	}
+	return any;
+}
+
+static void
+rpc_set_qos_limit(struct rpc_req *req, const json_t *params)
+{
+	uint64_t limits[BDEV_LIMITS] = { 0 };
+	struct qos_params p = { 0 };
+	struct bdev_job *job;
+	struct bdev *b;
+
+	if (!rpc_decode(req, params, qos_table, ARRAY_SIZE(qos_table), &p, 0))
+		return;
+	b = bdev_find(p.name);
+	if (b)
+		bdev_get_limits(b, limits);
+	if (!qos_merge(&p, limits)) {
+		bad_params(
+			req,
+			"at least one of rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec, w_mbytes_per_sec is needed; 0 lifts a limit");
+		return;
+	}
+	job = bdev_job_new(req, false);
+	if (job)
+		bdev_job_started(job,
+				 bdev_set_limits(p.name, limits, &job->ctl));
+}
+
 static const struct rpc_method methods[] = {
 	{ "bdev_aio_create", rpc_aio_create, RPC_RUNTIME },
 	{ "bdev_aio_delete", rpc_delete, RPC_RUNTIME },
@@ -465,6 +534,7 @@ static const struct rpc_method methods[] = {
 	{ "bdev_error_create", rpc_error_create, RPC_RUNTIME },
 	{ "bdev_error_delete", rpc_delete, RPC_RUNTIME },
 	{ "bdev_error_inject_error", rpc_error_inject, RPC_RUNTIME },
+	{ "bdev_set_qos_limit", rpc_set_qos_limit, RPC_RUNTIME },
 };
 
 void

@@ -63,6 +63,28 @@ driver_json(const struct bdev *b)
 	return json_object();
 }
 
+/* @none: also those that are not set. */
+static json_t *
+limits_json(const struct bdev *b, bool none)
+{
+	static const char *const names[BDEV_LIMITS] = {
+		[BDEV_RW_IOS] = "rw_ios_per_sec",
+		[BDEV_RW_MBYTES] = "rw_mbytes_per_sec",
+		[BDEV_R_MBYTES] = "r_mbytes_per_sec",
+		[BDEV_W_MBYTES] = "w_mbytes_per_sec",
+	};
+	uint64_t limits[BDEV_LIMITS];
+	json_t *o = json_object();
+
+	bdev_get_limits(b, limits);
+	for (unsigned i = 0; i < BDEV_LIMITS; i++)
+		if (limits[i] || none)
+			json_object_set_new(
+				o, names[i],
+				json_integer((json_int_t)limits[i]));
+	return o;
+}
+
 static json_t *
 bdev_json(const struct bdev *b)
 {
@@ -77,11 +99,7 @@ bdev_json(const struct bdev *b)
 		      (json_int_t)i.num_blocks, "uuid", uuid_json(i.uuid));
 	json_object_set_new(o, "physical_block_size",
 			    json_integer(i.phys_block_len));
-	json_object_set_new(o, "assigned_rate_limits",
-			    json_pack("{s:i, s:i, s:i, s:i}", "rw_ios_per_sec",
-				      0, "rw_mbytes_per_sec", 0,
-				      "r_mbytes_per_sec", 0, "w_mbytes_per_sec",
-				      0));
+	json_object_set_new(o, "assigned_rate_limits", limits_json(b, true));
 	json_object_set_new(o, "claimed", json_boolean(claim));
 	if (claim) {
 		json_object_set_new(o, "claim_type",
@@ -460,6 +478,15 @@ save_bdev(void)
 		json_object_set_new(params, "uuid", uuid_json(i.uuid));
 		json_array_append_new(out, json_pack("{s:s, s:o}", "method",
 						     method, "params", params));
+		params = limits_json(b, false);
+		if (!json_object_size(params)) {
+			json_decref(params);
+			continue;
+		}
+		json_object_set_new(params, "name", json_string(i.name));
+		json_array_append_new(out, json_pack("{s:s, s:o}", "method",
+						     "bdev_set_qos_limit",
+						     "params", params));
 	}
 	return out;
 }

@@ -13,7 +13,7 @@ UUIDS = [f"5e4cd7b9-70ba-4a30-8ac4-{n:012x}" for n in range(8)]
 
 # Methods whose effect is in a saved configuration. A new method goes here, or into ELSE.
 MAKERS = {"bdev_aio_create", "bdev_malloc_create", "bdev_null_create", "bdev_null_resize", "bdev_delay_create", "bdev_error_create",
-          "nvmf_create_transport", "nvmf_create_subsystem", "nvmf_subsystem_add_ns", "nvmf_subsystem_add_host",
+          "bdev_set_qos_limit", "nvmf_create_transport", "nvmf_create_subsystem", "nvmf_subsystem_add_ns", "nvmf_subsystem_add_host",
           "nvmf_subsystem_add_listener", "nvmf_subsystem_allow_any_host"}
 # Those that take away, look, act at once, or set nothing.
 ELSE = {"bdev_aio_delete", "bdev_aio_rescan", "bdev_malloc_delete", "bdev_null_delete", "bdev_delay_delete", "bdev_error_delete",
@@ -57,6 +57,8 @@ def calls(d):
         ("bdev_delay_create", {"name": "slow", "base_bdev_name": "null", "avg_read_latency": 1, "p99_read_latency": 2, "avg_write_latency": 3,
                                "p99_write_latency": 4, "uuid": UUIDS[3]}),
         ("bdev_error_create", {"base_name": "mem", "uuid": UUIDS[4]}),
+        ("bdev_set_qos_limit", {"name": "mem", "rw_ios_per_sec": 1, "rw_mbytes_per_sec": 20, "r_mbytes_per_sec": 30, "w_mbytes_per_sec": 1000000000}),
+        ("bdev_set_qos_limit", {"name": "slow", "r_mbytes_per_sec": 7}),
         ("nvmf_create_transport", {"trtype": "VFIOUSER", "max_queue_depth": 64, "max_io_qpairs_per_ctrlr": 8, "max_io_size": 131072,
                                    "max_aq_depth": 32, **flags, **ids}),
         ("nvmf_create_subsystem", {"nqn": NQN, "serial_number": "B0001", "model_number": "A model", "admin_label": "label", "max_namespaces": 9,

@@ -24,7 +24,7 @@ static struct lane lanes[REACTORS];
 static struct bdev_desc *desc;
 static struct bdev *measured;
 static unsigned ended;
-static struct reactor_timer watchdog, meter;
+static struct reactor_timer watchdog, meter, turner;
 static struct bdev_stats seen;
 
 static void
@@ -195,6 +195,45 @@ delay_on_two_reactors(void **state)
 	unit_teardown(NULL);
 }
 
+static void
+limits_set(struct bdev_ctl *c, int err)
+{
+	assert_int_equal(err, 0);
+}
+
+/* Limits come, change and go while both are at it. */
+static void
+turn_limits(struct reactor_timer *t)
+{
+	static const uint64_t rates[] = { 500000, 1, 0, 20000 };
+	static struct bdev_ctl none;
+	static unsigned turn;
+	uint64_t limits[BDEV_LIMITS] = { 0 };
+
+	limits[turn % BDEV_LIMITS] = rates[turn / BDEV_LIMITS % 4];
+	turn++;
+	none.done = limits_set;
+	bdev_set_limits("a", limits, &none);
+	reactor_timer_start(reactor_get(0), t, 300000);
+}
+
+static void
+limits_on_two_reactors(void **state)
+{
+	struct unit_ctl u;
+
+	start();
+	assert_int_equal(unit_aio("a", unit_file("p", LEN), 512, &u), 0);
+	assert_int_equal(bdev_open("a", true, NULL, NULL, &desc), 0);
+	turner.fire = turn_limits;
+	reactor_timer_start(reactor_get(0), &turner, 1000);
+	run();
+	reactor_timer_stop(&turner);
+	while (bdev_open_count(bdev_find("a")))
+		reactor_step(reactor_get(0)), reactor_step(reactor_get(1));
+	unit_teardown(NULL);
+}
+
 /* One block, written and read at once by both: never of two minds. */
 static int
 tear_poll(struct reactor_poller *p)
@@ -266,6 +305,7 @@ threads_tests(void)
 		cmocka_unit_test(aio_on_two_reactors),
 		cmocka_unit_test(malloc_tears_no_block),
 		cmocka_unit_test(delay_on_two_reactors),
+		cmocka_unit_test(limits_on_two_reactors),
 	};
 
 	return cmocka_run_group_tests_name("bdev/threads", tests, NULL, NULL);

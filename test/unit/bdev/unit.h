@@ -73,5 +73,6 @@ int aio_tests(void);
 int malloc_tests(void);
 int stacked_tests(void);
 int threads_tests(void);
+int qos_tests(void);
 
 #endif
