@@ -30,6 +30,8 @@
 #define RATE_ENTRIES 64u /* are timed together */
 #define NAP_MIN_NS 30000u
 #define NAP_MAX_NS 200000u
+#define NAP_DEPTH \
+	12u /* commands under way: a host with less of them waits for some */
 #define NAP_STEP_NS 20000u
 #define OVERSLEPT_NS 20000u
 
@@ -189,7 +191,7 @@ learn_nap(struct nvme_pace *p, uint64_t now)
 	uint64_t most = MIN(p->batch * gap, NAP_MAX_NS);
 	uint64_t nap = p->nap_ns + NAP_STEP_NS;
 
-	if (most < 2 * NAP_MIN_NS || gap > NAP_MAX_NS)
+	if (most < 2 * NAP_MIN_NS || gap > NAP_MAX_NS || p->peak < NAP_DEPTH)
 		return 0;
 	if (3 * p->dry > p->raises)
 		nap = p->nap_ns / 2;

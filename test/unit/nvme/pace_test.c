@@ -447,9 +447,10 @@ test_naps(void **state)
 		uint32_t nap_ns;
 	} cases[] = {
 		{ "an emulated guest", 8, 50 * US, 8, 1, 6, 200 * US },
-		{ "a batch", 4, 20 * US, 3, 1, 6, 80 * US },
+		{ "a batch", 4, 20 * US, 3, 6, 6, 80 * US },
 		{ "no longer than that", 8, 150 * US, 8, 1, 6, 200 * US },
-		{ "has sent all that it has", 8, 50 * US, 4, 4, 0, 30 * US },
+		{ "has sent all that it has", 8, 50 * US, 4, 8, 0, 30 * US },
+		{ "has little to send", 8, 50 * US, 4, 1, 6, 0 },
 		{ "a fast host", 8, 4 * US, 32, 1, 6, 0 },
 		{ "waits for each", 1, 50 * US, 1, 0, 0, 0 },
 		{ "with pauses", 8, 1000 * US, 8, 1, 6, 0 },
