@@ -248,6 +248,36 @@ enum bdev_stats_reset {
 void bdev_reset_stats(struct bdev *b, enum bdev_stats_reset mode);
 
 /*
+ * A histogram of how long the I/Os took that succeeded, in nanoseconds of their reactor's clock. Range 0 has the values below
+ * 2^granularity, one to a bucket; range r the next power of two, from 2^(granularity + r - 1) on, 2^granularity buckets of
+ * 2^(r - 1) values each. There are the ranges of min_ns to max_ns - 1; what is below counts in the first bucket, what is
+ * above in the last. Control reactor.
+ */
+#define BDEV_HISTOGRAM_GRANULARITY_MAX 10
+struct bdev_histogram_params {
+	uint8_t granularity;
+	uint8_t ops; /* a bit for each enum bdev_op to count */
+	uint64_t min_ns, max_ns;
+};
+struct bdev_histogram_shape {
+	unsigned granularity, min_range, max_range;
+	size_t buckets;
+};
+struct bdev_histogram;
+/* -EINVAL: granularity above the maximum, or min_ns not below max_ns; -ENOMEM. */
+int bdev_histogram_create(const struct bdev_histogram_params *p,
+			  struct bdev_histogram **out);
+/* Once no reactor can be counting in it: after swap, and then a message through each of them. */
+void bdev_histogram_free(struct bdev_histogram *h);
+/* Give @b this one (its owner now), NULL: none. Gives the one it had, for the caller to free. */
+struct bdev_histogram *bdev_histogram_swap(struct bdev *b,
+					   struct bdev_histogram *h);
+/* NULL: it has none. */
+const struct bdev_histogram_shape *bdev_histogram_shape(const struct bdev *b);
+/* The count of a bucket, over all reactors. It has one. */
+uint64_t bdev_histogram_read(const struct bdev *b, size_t bucket);
+
+/*
  * Devices that came and went, numbered from 0; the last BDEV_NOTICES are kept. The first one from @id on; false: there is
  * none yet. The name is good until the control reactor returns to its loop; "" if there was no memory for it.
  */

@@ -85,6 +85,7 @@ void
 bdev_cleanup(struct bdev *b)
 {
 	bdev_channels_free(b);
+	bdev_histogram_free(b->histogram);
 	free(b->claimed_by);
 	free(b->qos);
 	free(b->name);

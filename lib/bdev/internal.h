@@ -36,13 +36,18 @@ struct bdev_ops {
 	bool slow_free;
 };
 
+/* In stats_gen: I/Os are to be counted by their latency, too. */
+#define BDEV_GEN_HISTOGRAM 1u
+#define BDEV_GEN_STEP 2u
+
 struct bdev {
 	/* Read by each I/O; the control reactor alone writes it, seldom. */
 	const struct bdev_ops *ops;
 	uint64_t len; /* bytes */
 	uint32_t block_mask;
 	uint32_t caps;
-	uint32_t stats_gen; /* minima and maxima are of this generation */
+	/* Minima and maxima are of this generation; and BDEV_GEN_HISTOGRAM. */
+	uint32_t stats_gen;
 	uint32_t flush_seq; /* failed flushes; any reactor adds to it */
 	uint8_t block_shift;
 	uint8_t accepts; /* a bit for each operation: bdev_accept() */
@@ -61,6 +66,7 @@ struct bdev {
 	unsigned event_seq;
 	bool notifying;
 	bool registered;
+	struct bdev_histogram *histogram; /* NULL: off */
 	struct bdev_desc *claim;
 	char *claimed_by;
 	struct bdev_ctl *ctl; /* who waits for the deletion */
@@ -109,7 +115,7 @@ struct bdev_ch {
 	struct bdev_reactor *br;
 	const uint64_t *clock; /* the reactor's: reactor_clock() */
 	uint64_t started;      /* I/Os; those that ended are in stats */
-	uint32_t stats_gen;
+	uint32_t stats_gen;    /* as the bdev's, without the bit */
 	uint32_t refs;
 	struct bdev_op_stats stats[BDEV_OPS];
 	/* As it was at the last reset; the control reactor's. */
@@ -172,6 +178,9 @@ void bdev_cleanup(struct bdev *b);
 int bdev_register(struct bdev *b, struct bdev_ctl *c);
 /* Is there no device of this name, and none of this UUID? -EEXIST. */
 int bdev_unique(const char *name, const uuid_t uuid, struct bdev_ctl *c);
+/* An I/O that succeeded, on its reactor: histogram.c. */
+void bdev_histogram_count(const struct bdev *b, unsigned reactor, unsigned op,
+			  uint64_t ns);
 /* It is registered, or is about to be freed: notice.c. */
 void bdev_notice_add(const struct bdev *b, bool gone);
 void bdev_notices_free(void);

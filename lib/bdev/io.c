@@ -15,7 +15,7 @@
 #define COUNT(var, add) SET(var, (var) + (add))
 
 /* Minima and maxima were reset: start those of this channel anew. */
-static void __attribute__((noinline))
+static void
 restart_extremes(struct bdev_ch *ch, uint32_t gen)
 {
 	for (unsigned i = 0; i < BDEV_OPS; i++) {
@@ -25,15 +25,19 @@ restart_extremes(struct bdev_ch *ch, uint32_t gen)
 	__atomic_store_n(&ch->stats_gen, gen, __ATOMIC_RELEASE);
 }
 
+static inline bool
+generation_is_old(const struct bdev_ch *ch)
+{
+	return ch->stats_gen !=
+	       __atomic_load_n(&ch->bdev->stats_gen, __ATOMIC_RELAXED);
+}
+
 static inline void
 count(struct bdev_ch *ch, const struct bdev_io *io)
 {
 	struct bdev_op_stats *st = &ch->stats[io->op];
-	uint32_t gen = __atomic_load_n(&ch->bdev->stats_gen, __ATOMIC_RELAXED);
 	uint64_t ns = *ch->clock - io->start_ns;
 
-	if (unlikely(ch->stats_gen != gen))
-		restart_extremes(ch, gen);
 	COUNT(st->ops, 1);
 	COUNT(st->bytes, io->len);
 	COUNT(st->latency_ns, ns);
@@ -41,6 +45,21 @@ count(struct bdev_ch *ch, const struct bdev_io *io)
 		SET(st->min_ns, ns);
 	if (unlikely(ns > st->max_ns))
 		SET(st->max_ns, ns);
+}
+
+/* The device's generation may not be the channel's: a reset, or a histogram. */
+static void
+count_slow(struct bdev_ch *ch, const struct bdev_io *io)
+{
+	uint32_t gen = __atomic_load_n(&ch->bdev->stats_gen, __ATOMIC_RELAXED);
+	uint32_t own = gen & ~BDEV_GEN_HISTOGRAM;
+
+	if (ch->stats_gen != own)
+		restart_extremes(ch, own);
+	if (gen & BDEV_GEN_HISTOGRAM)
+		bdev_histogram_count(ch->bdev, reactor_index(ch->br->reactor),
+				     io->op, *ch->clock - io->start_ns);
+	count(ch, io);
 }
 
 /* Did this failure cost data that was written before? */
@@ -88,7 +107,7 @@ flush_result(struct bdev *b, struct bdev_io *io, int err)
 	return -EIO;
 }
 
-/* A flush, stable storage was asked for, or it failed. */
+/* A flush, stable storage was asked for, it failed, or there is more to count. */
 static void __attribute__((noinline)) complete_slow(struct bdev_io *io, int err)
 {
 	struct bdev_ch *ch = io->ch;
@@ -96,7 +115,7 @@ static void __attribute__((noinline)) complete_slow(struct bdev_io *io, int err)
 	if (io->op == BDEV_FLUSH || (io->flags & BDEV_IO_FUA))
 		err = flush_result(ch->bdev, io, err);
 	if (!err)
-		count(ch, io);
+		count_slow(ch, io);
 	else
 		COUNT(ch->stats[io->op].errors, 1);
 	io->err = err;
@@ -108,8 +127,8 @@ bdev_complete(struct bdev_io *io, int err)
 {
 	struct bdev_ch *ch = io->ch;
 
-	if (unlikely(err || io->op == BDEV_FLUSH ||
-		     (io->flags & BDEV_IO_FUA))) {
+	if (unlikely(err || io->op == BDEV_FLUSH || (io->flags & BDEV_IO_FUA) ||
+		     generation_is_old(ch))) {
 		complete_slow(io, err);
 		return;
 	}

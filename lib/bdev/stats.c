@@ -16,7 +16,7 @@ static void
 fold(const struct bdev_ch *ch, struct bdev_stats *out)
 {
 	uint32_t gen = __atomic_load_n(&ch->stats_gen, __ATOMIC_ACQUIRE);
-	bool fresh = gen == GET(ch->bdev->stats_gen);
+	bool fresh = gen == (GET(ch->bdev->stats_gen) & ~BDEV_GEN_HISTOGRAM);
 	uint64_t ended = 0;
 
 	for (unsigned i = 0; i < BDEV_OPS; i++) {
@@ -92,7 +92,8 @@ void
 bdev_reset_stats(struct bdev *b, enum bdev_stats_reset mode)
 {
 	if (mode == BDEV_RESET_ALL || mode == BDEV_RESET_MAXMIN)
-		__atomic_add_fetch(&b->stats_gen, 1, __ATOMIC_RELAXED);
+		__atomic_add_fetch(&b->stats_gen, BDEV_GEN_STEP,
+				   __ATOMIC_RELAXED);
 	if (mode != BDEV_RESET_ALL && mode != BDEV_RESET_ERROR)
 		return;
 	for (unsigned i = 0; i < REACTOR_MAX; i++) {

@@ -179,6 +179,7 @@ void rpc_nvme_info_register(void);
 void rpc_listener_register(void);
 void rpc_stats_register(void);
 void rpc_notify_register(void);
+void rpc_histogram_register(void);
 void rpc_framework_register(void);
 void rpc_options_register(void);
 void rpc_transport_register(void);

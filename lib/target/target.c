@@ -137,6 +137,7 @@ register_methods(void)
 	rpc_listener_register();
 	rpc_stats_register();
 	rpc_notify_register();
+	rpc_histogram_register();
 }
 
 static int

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """I/O against the control plane: statistics, devices that go or hang, the end of the daemon with commands in flight."""
+import base64
 import os
+import struct
 import time
 
-from daemon import Daemon, main, until
+from daemon import Daemon, main, raises, until
 from nvme import DATA, Host
 
 NQN = "nqn.2024-01.io.example:disk"
@@ -55,6 +57,48 @@ def test_statistics_are_true():
         until(lambda: d.rpc("nvmf_subsystem_get_controllers", nqn=NQN)[0]["num_io_qpairs"] == 0)
         client = d.rpc("belfry_get_clients")[0]["client"]
         assert client["quota"]["extents"]["used"] == 1 and client["quota"]["extents"]["limit"] > 1, client
+        h.close()
+
+
+def histogram(d, name):
+    """(first value, count) of each bucket that has one, as a program that knows SPDK's layout reads it."""
+    h = d.rpc("bdev_get_histogram", name=name)
+    assert h["tsc_rate"] == 10 ** 9
+    g, counts = h["granularity"], [n for n, in struct.iter_unpack("<Q", base64.b64decode(h["histogram"], validate=True))]
+    starts = [(1 << g + r - 1) + (i << r - 1) if r else i for r in range(h["min_range"], h["max_range"] + 1) for i in range(1 << g)]
+    assert len(starts) == len(counts), h
+    return [(s, n) for s, n in zip(starts, counts) if n]
+
+
+def test_histograms():
+    with Daemon() as d:
+        d.rpc("bdev_malloc_create", name="m", block_size=512, num_blocks=2048)
+        h = export(d, "bdev_delay_create", name="slow", base_bdev_name="m", avg_read_latency=3000, p99_read_latency=3000,
+                   avg_write_latency=0, p99_write_latency=0)
+        assert h.io(READ) == 0
+        raises(-2, "slow", d.rpc, "bdev_get_histogram", name="slow")
+        for granularity in 0, 7, 10:
+            assert d.rpc("bdev_enable_histogram", name="slow", enable=True, opc="read", granularity=granularity) is True
+            assert not histogram(d, "slow")
+            for i in range(5):
+                assert h.io(READ, lba=8 * i) == 0 and h.io(WRITE, lba=8 * i) == 0
+            found = histogram(d, "slow")
+            slack = 1 + 1 / (1 << granularity)
+            assert sum(n for _, n in found) == 5 and all(2.9e6 / slack < s < 5e9 for s, _ in found), found
+        d.rpc("bdev_enable_histogram", name="slow", enable=True)
+        for op in READ, WRITE, WRITE:
+            assert h.io(op) == 0
+        assert h.io(READ, lba=1 << 31) != 0
+        assert sum(n for _, n in histogram(d, "slow")) == 3
+        # while it is switched, I/O goes on
+        for i in range(20):
+            h.submit(1, READ, nsid=1, prp1=DATA, dw12=7)
+            d.rpc("bdev_enable_histogram", name="slow", enable=i % 2 == 0)
+            assert h.complete(1)[2] == 0
+        raises(-2, "slow", d.rpc, "bdev_get_histogram", name="slow")
+        d.rpc("bdev_enable_histogram", name="slow", enable=True)
+        d.rpc("bdev_delay_delete", name="slow")
+        raises(-19, "slow", d.rpc, "bdev_get_histogram", name="slow")
         h.close()
 
 

@@ -2,6 +2,8 @@
 /* Registry, descriptors, claims, deletion, checks of submit, statistics. */
 #include "unit.h"
 
+#include <stdio.h>
+
 #define LEN (100 * 512)
 
 static int

@@ -207,7 +207,8 @@ main(void)
 	if (!mkdtemp(dir))
 		return 1;
 	failed = core_tests() + backend_tests() + malloc_tests() + aio_tests() +
-		 stacked_tests() + qos_tests() + threads_tests();
+		 stacked_tests() + qos_tests() + threads_tests() +
+		 histogram_tests();
 	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
 	return failed + !!system(cmd);
 }

@@ -26,6 +26,7 @@ static struct bdev *measured;
 static unsigned ended;
 static struct reactor_timer watchdog, meter, turner;
 static struct bdev_stats seen;
+static uint64_t counted; /* in the histogram */
 
 static void
 send_one(struct lane *l, unsigned i)
@@ -48,6 +49,11 @@ end_lane(struct reactor_msg *m)
 	if (++ended < REACTORS)
 		return;
 	bdev_get_stats(measured, &seen);
+	counted = 0;
+	for (size_t i = 0; bdev_histogram_shape(measured) &&
+			   i < bdev_histogram_shape(measured)->buckets;
+	     i++)
+		counted += bdev_histogram_read(measured, i);
 	bdev_close(desc);
 	reactor_timer_stop(&watchdog);
 	reactor_timer_stop(&meter);
@@ -124,7 +130,13 @@ measure(struct reactor_timer *t)
 static void
 run(void)
 {
+	struct bdev_histogram_params p = { 7, 1u << BDEV_READ, 1000,
+					   1000000000 };
+	struct bdev_histogram *h;
+
 	measured = bdev_of(desc);
+	assert_int_equal(bdev_histogram_create(&p, &h), 0);
+	assert_null(bdev_histogram_swap(measured, h));
 	watchdog.fire = too_long;
 	meter.fire = measure;
 	reactor_timer_start(reactor_get(0), &watchdog, 60ull * 1000000000);
@@ -149,6 +161,7 @@ run(void)
 		free(lanes[i].buf);
 	}
 	assert_int_equal(seen.ops[BDEV_READ], REACTORS * TOTAL / 2);
+	assert_int_equal(counted, REACTORS * TOTAL / 2);
 	assert_int_equal(seen.ops[BDEV_FLUSH], REACTORS * TOTAL / 4);
 	assert_int_equal(seen.bytes[BDEV_WRITE],
 			 REACTORS * TOTAL / 4 * 4096ull);

@@ -74,5 +74,6 @@ int malloc_tests(void);
 int stacked_tests(void);
 int threads_tests(void);
 int qos_tests(void);
+int histogram_tests(void);
 
 #endif

@@ -35,6 +35,7 @@ unit_setup(void **state)
 	rpc_listener_register();
 	rpc_stats_register();
 	rpc_notify_register();
+	rpc_histogram_register();
 	return 0;
 }
 
