@@ -31,6 +31,7 @@ enum bdev_op {
 
 #define BDEV_IO_FUA 1u	 /* WRITE, WRITE_ZEROES: on stable storage when done */
 #define BDEV_IO_UNMAP 2u /* WRITE_ZEROES: may deallocate */
+#define BDEV_IO_WAITS 128u /* the bdev layer's: bdev_cancel() can end it */
 
 /*
  * One I/O; embedded by the submitter, who fills the first part and keeps it, the iov array and the memory until @done.
@@ -115,6 +116,11 @@ void bdev_put_ch(struct bdev_ch *ch);
 
 /* Submit; bounds (-ERANGE) and block alignment (-EINVAL) are checked. Never blocks; may queue until bdev_kick. */
 void bdev_submit(struct bdev_io *io);
+/*
+ * If @io, submitted here or never, waits for a limit's time (bdev_set_limits()), it ends with -ECANCELED, but not before
+ * bdev_kick(); false: it does not, and what the device has goes on.
+ */
+bool bdev_cancel(struct bdev_io *io);
 
 /*
  * Once per round of this reactor, by whoever polls (nvme/poll.c): kick sends all that was queued (one io_submit),

@@ -106,6 +106,7 @@ struct qos_queue {
 struct qos_ch {
 	struct bdev_engine engine;
 	struct qos_queue reads, writes;
+	struct list cancelled;
 	bool active; /* submit and engine are in place */
 };
 

@@ -125,7 +125,27 @@ qos_submit(struct bdev_ch *ch, struct bdev_io *io)
 		}
 		w->due = due;
 	}
+	io->flags |= BDEV_IO_WAITS;
 	list_push_back(&w->waiting, &io->node);
+}
+
+/* What it took of a limit stays taken, or cancelling would be a way around it. */
+bool
+bdev_cancel(struct bdev_io *io)
+{
+	struct qos_ch *q;
+	struct qos_queue *w;
+
+	if (!(io->flags & BDEV_IO_WAITS))
+		return false;
+	q = &io->ch->qos;
+	w = io->op == BDEV_READ ? &q->reads : &q->writes;
+	if (list_first(&w->waiting, struct bdev_io, node) == io)
+		w->due = 0;
+	io->flags &= (uint8_t)~BDEV_IO_WAITS;
+	list_remove(&io->node);
+	list_push_back(&q->cancelled, &io->node);
+	return true;
 }
 
 /* Moves those whose time has come to @ready; all, if @any. */
@@ -140,6 +160,7 @@ take_ready(struct qos_queue *w, struct list *ready, uint64_t now, bool any)
 		if (!any && w->due > now)
 			return;
 		w->due = 0;
+		io->flags &= (uint8_t)~BDEV_IO_WAITS;
 		list_remove(&io->node);
 		list_push_back(ready, &io->node);
 	}
@@ -160,15 +181,24 @@ qos_kick(struct bdev_engine *e)
 {
 	struct bdev_ch *ch = container_of(e, struct bdev_ch, qos.engine);
 	bool any = !limited(ch->bdev);
-	struct list ready = LIST_INIT(ready);
+	struct list ready = LIST_INIT(ready), ended = LIST_INIT(ended);
 	struct bdev_io *io;
 	int n = 0, err;
 
+	while ((io = list_first(&ch->qos.cancelled, struct bdev_io, node))) {
+		list_remove(&io->node);
+		list_push_back(&ended, &io->node);
+	}
 	take_ready(&ch->qos.reads, &ready, *ch->clock, any);
 	take_ready(&ch->qos.writes, &ready, *ch->clock, any);
 	if (any)
 		deactivate(ch);
-	/* The last one may end the channel: only the local list from here. */
+	/* The last one may end the channel: only the local lists from here. */
+	while ((io = list_first(&ended, struct bdev_io, node))) {
+		list_remove(&io->node);
+		bdev_complete(io, -ECANCELED);
+		n++;
+	}
 	while ((io = list_first(&ready, struct bdev_io, node))) {
 		list_remove(&io->node);
 		/* The device may have gone or shrunk in the meantime. */
@@ -189,6 +219,8 @@ qos_sleep(struct bdev_engine *e)
 	const struct qos_queue *queues[] = { &ch->qos.reads, &ch->qos.writes };
 	uint64_t now = *ch->clock, ns = REACTOR_SLEEP_FOREVER;
 
+	if (!list_empty(&ch->qos.cancelled))
+		return 0;
 	for (unsigned i = 0; i < ARRAY_SIZE(queues); i++) {
 		uint64_t due = queues[i]->due;
 
@@ -205,6 +237,7 @@ activate(struct bdev_ch *ch)
 		return;
 	list_init(&ch->qos.reads.waiting);
 	list_init(&ch->qos.writes.waiting);
+	list_init(&ch->qos.cancelled);
 	ch->qos.engine =
 		(struct bdev_engine){ .kick = qos_kick, .sleep = qos_sleep };
 	ch->qos.active = true;

@@ -31,9 +31,9 @@ abort_cmd(struct nvme_ctrl *ctrl, struct nvme_req *req)
 	if (!sq) /* or elsewhere, where nothing can be aborted */
 		return NVME_OK;
 	list_for_each(r, &sq->inflight, node) {
-		if (r->sqe.cid != cid || r == req || !r->abort)
+		if (r->sqe.cid != cid || r == req)
 			continue;
-		if (r->abort(r))
+		if (r->abort ? r->abort(r) : bdev_cancel(&r->io))
 			req->dw0 = 0;
 		break;
 	}

@@ -169,6 +169,8 @@ group_hush(struct nvme_group *g, uint8_t level)
 	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
 		if (g->sqs[i])
 			g->sqs[i]->stop |= SQ_STOP_CTRL;
+		if (level == HUSH_MUTE && g->sqs[i])
+			sq_cancel(g->sqs[i]);
 		if (level < HUSH_MUTE || !g->cqs[i])
 			continue;
 		g->cqs[i]->hold |= CQ_HOLD_MUTE;

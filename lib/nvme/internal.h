@@ -411,6 +411,8 @@ void cq_hold(struct nvme_cq *cq,
 void sq_shadow(struct nvme_sq *sq);
 void cq_shadow(struct nvme_cq *cq);
 
+void
+sq_cancel(struct nvme_sq *sq); /* ends what waits for a limit of its device */
 void sq_free(struct nvme_sq *sq); /* drained */
 void cq_free(struct nvme_cq *cq);
 void cq_release_held(struct nvme_cq *cq); /* the ring's memory is back */

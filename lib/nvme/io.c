@@ -24,6 +24,8 @@ io_result(struct nvme_req *req, int err, uint8_t op)
 	/* Zeros that we made up are no data: such a write was not done. */
 	if (unlikely(!err && op == BDEV_WRITE && ioas_faulted(g->ioas)))
 		err = -EFAULT;
+	if (unlikely(err == -ECANCELED && req->sq->stop & SQ_STOP_DELETE))
+		return NVME_SC_ABORT_QUEUE;
 	return unlikely(err) ? nvme_status_of(err, op) : NVME_OK;
 }
 

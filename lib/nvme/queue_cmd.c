@@ -246,6 +246,7 @@ delete_sq_visit(struct group_call *c)
 	struct nvme_sq *sq = c->group->sqs[(uint16_t)q->req->sqe.cdw10];
 
 	sq->stop |= SQ_STOP_DELETE;
+	sq_cancel(sq);
 	sq->delete_call = c;
 	group_work(c->group);
 }

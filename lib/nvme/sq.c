@@ -292,6 +292,16 @@ free_sq:
 	return st;
 }
 
+/* They complete at the next bdev_kick(), not here. */
+void
+sq_cancel(struct nvme_sq *sq)
+{
+	struct nvme_req *req;
+
+	list_for_each(req, &sq->inflight, node)
+		bdev_cancel(&req->io);
+}
+
 void
 sq_free(struct nvme_sq *sq)
 {

@@ -140,23 +140,44 @@ def test_device_goes_while_io_waits():
         d.h.close()
 
 
-def test_client_goes_while_io_waits():
-    """The next one is served when what waited has had its turn."""
+def test_cancelled():
+    """What waits holds up nobody: a reset, the next client, the deletion of its queue."""
     with Limited() as d:
-        d.limit(rw_ios_per_sec=10)
-        submit(d.h, 5)
-        until(lambda: d.waiting() > 0)
+        d.limit(rw_ios_per_sec=1)
+        assert d.h.io(WRITE) == 0
+        start = time.monotonic()
+        submit(d.h, 8)
+        until(lambda: d.waiting() == 8)
+        d.h.write(0, 0x14, bytes(4))  # CC.EN
+        until(lambda: not d.h.read32(0x1c) & 1)
+        assert d.waiting() == 0
         d.h.close()
         h = Host(d.path("a/cntrl"))
-        assert d.waiting() == 0
-        assert h.io(READ) == 0
-        d.limit(rw_ios_per_sec=1)
-        submit(h, 3)
-        h.write(0, 0x14, bytes(4))  # CC.EN: a reset waits too, until the limit is lifted
-        d.limit(rw_ios_per_sec=0)
-        until(lambda: not h.read32(0x1c) & 1, 0.8)
-        assert d.rpc("nvmf_subsystem_remove_listener", nqn=NQN, listen_address={"trtype": "VFIOUSER", "traddr": d.path("a")}) is True
+        submit(h, 8)
+        until(lambda: d.waiting() == 8)
         h.close()
+        h = Host(d.path("a/cntrl"))
+        assert d.waiting() == 0
+        submit(h, 8)
+        until(lambda: d.waiting() == 8)
+        assert h.admin(0, dw10=1) == 0
+        assert [h.complete(1)[2] for _ in range(8)] == [8] * 8, "Aborted due to SQ Deletion"
+        assert time.monotonic() - start < 0.8
+        h.close()
+
+
+def test_aborted():
+    with Limited("-m", str(cores()[0])) as d:
+        d.limit(rw_ios_per_sec=1)
+        assert d.h.io(WRITE) == 0
+        submit(d.h, 8)
+        until(lambda: d.waiting() == 8)
+        cid = d.h.cid
+        d.h.submit(0, 8, dw10=cid << 16 | 1)
+        assert d.h.complete(0)[1] == 0
+        assert d.h.complete(1)[::2] == (cid, 7), "Command Abort Requested"
+        assert d.waiting() == 7
+        d.h.close()
 
 
 if __name__ == "__main__":

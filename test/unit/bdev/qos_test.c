@@ -234,6 +234,38 @@ removal_ends_waiting(void **state)
 	assert_int_equal(unit_answer(&u, err), 0);
 }
 
+static void
+cancelled(void **state)
+{
+	unsigned first;
+
+	assert_int_equal(limit("base", BDEV_RW_IOS, 1), 0);
+	for (unsigned k = 0; k < 20; k++)
+		submit(k, k % 2 ? BDEV_READ : BDEV_WRITE, 512);
+	unit_step();
+	first = done(20);
+	assert_in_range(first, 1, 2);
+	for (unsigned k = 0; k < 20; k++)
+		if (k != 7 && k != 8) /* a read and a write */
+			assert_int_equal(bdev_cancel(&ios[k].io), !ios[k].done);
+	assert_int_equal(done(20), first);
+	assert_int_equal(bdev_sleep(), 0);
+	unit_step();
+	assert_int_equal(done(20), 18);
+	for (unsigned k = 0; k < 20; k++) {
+		if (k == 7 || k == 8)
+			continue;
+		assert_false(bdev_cancel(&ios[k].io));
+		first -= !ios[k].io.err;
+		assert_true(!ios[k].io.err || ios[k].io.err == -ECANCELED);
+	}
+	assert_int_equal(first, 0);
+	assert_int_equal(ios[7].done + ios[8].done, 0);
+	assert_int_equal(limit("base", BDEV_RW_IOS, 0), 0);
+	assert_int_equal(unit_wait(&ios[7]), 0);
+	assert_int_equal(unit_wait(&ios[8]), 0);
+}
+
 /* Also while the change is on its way round the reactors. */
 static void
 removal_waits_for_a_change(void **state)
@@ -295,6 +327,7 @@ qos_tests(void)
 		TEST(a_large_one_is_not_stuck),
 		TEST(channels_come_and_go),
 		TEST(removal_ends_waiting),
+		TEST(cancelled),
 		TEST(removal_waits_for_a_change),
 		TEST(shrinks_meanwhile),
 		TEST(refuses),
