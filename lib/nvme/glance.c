@@ -79,11 +79,11 @@ glance_copy(struct nvme_core *core)
 		return;
 	copy = gl->copy;
 	list_for_each(g, &core->groups, node) {
-		struct nvme_page *p = &gl->pages[gl->npages];
+		struct nvme_page *p;
 
 		if (!is_looked_at(g))
 			continue;
-		gl->npages++;
+		p = &gl->pages[gl->npages++];
 		p->db = (const volatile uint64_t *)g->ctrl->db;
 		p->lines = lines_of(g);
 		for (uint32_t i = 0; i < p->lines * LINE_PAIRS; i++)
