@@ -222,5 +222,5 @@ def case_function(env):
         env.expect([int(s, 16) & 3 for s in state] == [3, 0],
                    f"power states: {state}")
         guest.check(f"echo 1 >{at}/reset; echo {dev} >{driver}/bind", 30)
-        guest.wait_for(f"[ -b {ns1} ]")
+        ns1 = guest.namespace(1)
         guest.check(f"dd if={ns1} of=/dev/null bs=64k count=16 iflag=direct")

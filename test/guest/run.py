@@ -72,8 +72,10 @@ class Env:
             export = peer.export("main", disks)
             guest = Guest(folder, export.args, smp=2)
             self.shared = [peer, export, disks, guest]
-            for nsid, disk in enumerate(disks, 1):
-                disk.device = guest.namespace(nsid)
+        _, _, disks, guest = self.shared
+        # Linux scans namespaces side by side: after each probe their names may be others.
+        for nsid, disk in enumerate(disks, 1):
+            disk.device = guest.namespace(nsid)
         return self.shared
 
     def drop_main(self):

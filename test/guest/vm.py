@@ -308,8 +308,9 @@ class Guest:
         """The output of a script that must succeed."""
         status, out = self.run(script, timeout)
         if status:
-            raise GuestError(f"`{script}` exited {status}: "
-                             f"{out.strip()[-400:]}")
+            out = out.strip() if len(out) < 1200 else \
+                f"{out[:800].strip()} ... {out[-400:].strip()}"
+            raise GuestError(f"`{script}` exited {status}: {out}")
         return out
 
     def json(self, script, timeout=30):
