@@ -40,11 +40,11 @@ DEPS_target    := vfio_user nvme rpc bdev pci ioas irq reactor util
 # System libraries, by the module that calls them.
 LIBS_util      := -lpthread
 LIBS_reactor   := -lnuma
-LIBS_bdev      := -laio -luuid -lcrypto
+LIBS_bdev      := -laio -luuid
 LIBS_rpc       := -ljansson -luuid
 LIBS_host      := -ljansson
 LIBS_vfio_user := -ljansson
-LIBS_target    := -ljansson -luuid
+LIBS_target    := -ljansson -luuid -lcrypto
 
 # The programs, and the modules they stand on.
 APPS := belfryd belfryctl belfry-perf

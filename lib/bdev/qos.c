@@ -185,10 +185,7 @@ qos_kick(struct bdev_engine *e)
 	struct bdev_io *io;
 	int n = 0, err;
 
-	while ((io = list_first(&ch->qos.cancelled, struct bdev_io, node))) {
-		list_remove(&io->node);
-		list_push_back(&ended, &io->node);
-	}
+	list_splice(&ended, &ch->qos.cancelled);
 	take_ready(&ch->qos.reads, &ready, *ch->clock, any);
 	take_ready(&ch->qos.writes, &ready, *ch->clock, any);
 	if (any)

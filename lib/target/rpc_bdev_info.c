@@ -131,7 +131,10 @@ struct wait_job {
 	char name[];
 };
 
-static void
+const char *const rpc_bdev_ops[BDEV_OPS] = { "read", "write", "flush", "unmap",
+					     "write_zeroes" };
+
+void
 no_such_bdev(struct rpc_req *req, const char *name)
 {
 	rpc_errno(req, -ENODEV, "'name' %.256s: there is no such bdev", name);
@@ -259,9 +262,6 @@ stats_json(const struct bdev_stats *s)
 			BDEV_DISCARD },
 		      { "copy", "bytes_copied", "num_copy_ops", BDEV_OPS } };
 	static const struct bdev_stats none;
-	static const char *const op_names[BDEV_OPS] = { "read", "write",
-							"flush", "unmap",
-							"write_zeroes" };
 	json_t *o = json_object(), *errors = json_object();
 	const struct bdev_stats *from;
 	enum bdev_op op;
@@ -290,7 +290,7 @@ stats_json(const struct bdev_stats *s)
 	for (i = 0; i < BDEV_OPS; i++)
 		if (s->errors[i])
 			json_object_set_new(
-				errors, op_names[i],
+				errors, rpc_bdev_ops[i],
 				json_integer((json_int_t)s->errors[i]));
 	json_object_set_new(o, "io_error", errors);
 	return o;

@@ -7,18 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/evp.h>
+
 #include "internal.h"
-
-static struct bdev *
-find_bdev(struct rpc_req *req, const char *name)
-{
-	struct bdev *b = bdev_find(name);
-
-	if (!b)
-		rpc_errno(req, -ENODEV, "'name' %.256s: there is no such bdev",
-			  name);
-	return b;
-}
 
 /* ---- bdev_enable_histogram ---- */
 
@@ -65,13 +56,10 @@ retire_done(struct fanout *f)
 static uint8_t
 ops_of(struct rpc_req *req, const char *opc)
 {
-	static const char *const names[BDEV_OPS] = { "read", "write", "flush",
-						     "unmap", "write_zeroes" };
-
 	if (!opc)
 		return (1u << BDEV_OPS) - 1;
 	for (unsigned i = 0; i < BDEV_OPS; i++)
-		if (!strcmp(opc, names[i]))
+		if (!strcmp(opc, rpc_bdev_ops[i]))
 			return (uint8_t)(1u << i);
 	bad_params(
 		req,
@@ -107,9 +95,13 @@ rpc_enable_histogram(struct rpc_req *req, const json_t *params)
 
 	if (!rpc_decode(req, params, enable_table, ARRAY_SIZE(enable_table), &p,
 			0) ||
-	    !(ops = ops_of(req, p.opc)) || !enable_ok(req, &p) ||
-	    !(b = find_bdev(req, p.name)))
+	    !(ops = ops_of(req, p.opc)) || !enable_ok(req, &p))
 		return;
+	b = bdev_find(p.name);
+	if (!b) {
+		no_such_bdev(req, p.name);
+		return;
+	}
 	hp = (struct bdev_histogram_params){ .granularity = p.granularity,
 					     .ops = ops,
 					     .min_ns = p.min_nsec,
@@ -129,32 +121,6 @@ rpc_enable_histogram(struct rpc_req *req, const json_t *params)
 
 /* ---- bdev_get_histogram ---- */
 
-/* RFC 4648 §4. NULL: no memory. */
-static char *
-base64(const uint8_t *in, size_t len)
-{
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	char *out = malloc((len + 2) / 3 * 4 + 1), *to = out;
-	size_t i;
-
-	if (!out)
-		return NULL;
-	for (i = 0; i < len; i += 3) {
-		size_t left = len - i;
-		uint32_t v = (uint32_t)in[i] << 16 |
-			     (left > 1 ? (uint32_t)in[i + 1] << 8 : 0) |
-			     (left > 2 ? in[i + 2] : 0);
-
-		*to++ = digits[v >> 18];
-		*to++ = digits[v >> 12 & 63];
-		*to++ = left > 1 ? digits[v >> 6 & 63] : '=';
-		*to++ = left > 2 ? digits[v & 63] : '=';
-	}
-	*to = '\0';
-	return out;
-}
-
 /* Freed with free(). NULL: no memory. */
 static char *
 counts_text(const struct bdev *b, size_t n)
@@ -167,7 +133,10 @@ counts_text(const struct bdev *b, size_t n)
 		return NULL;
 	for (i = 0; i < n; i++)
 		counts[i] = htole64(bdev_histogram_read(b, i));
-	text = base64((const uint8_t *)counts, n * sizeof(*counts));
+	text = malloc((n * sizeof(*counts) + 2) / 3 * 4 + 1);
+	if (text)
+		EVP_EncodeBlock((uint8_t *)text, (const uint8_t *)counts,
+				(int)(n * sizeof(*counts)));
 	free(counts);
 	return text;
 }
@@ -184,9 +153,13 @@ rpc_get_histogram(struct rpc_req *req, const json_t *params)
 	struct bdev *b;
 	char *text;
 
-	if (!rpc_decode(req, params, get_table, ARRAY_SIZE(get_table), &p, 0) ||
-	    !(b = find_bdev(req, p.name)))
+	if (!rpc_decode(req, params, get_table, ARRAY_SIZE(get_table), &p, 0))
 		return;
+	b = bdev_find(p.name);
+	if (!b) {
+		no_such_bdev(req, p.name);
+		return;
+	}
 	s = bdev_histogram_shape(b);
 	if (!s) {
 		rpc_errno(
