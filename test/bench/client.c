@@ -6,7 +6,7 @@
  *   client load SOCKET MODE OP QD QUEUES MS [GROUP [irq | shadow | RATE]]
  *       prints IOPS and interrupts per I/O. GROUP: commands a doorbell; RATE: I/Os a second at most, as many on each queue;
  *       irq: sleeps until the interrupt; shadow: likewise, and shadow doorbells
- *   client fair SOCKET SOCKET MS       one at QD1 alone, then beside 8 queues of 128: IOPS alone, beside, the other's
+ *   client beside SOCKET SOCKET MS     one at QD1 beside another's 8 queues of 128: IOPS of both
  *   client wake SOCKET COUNT plain|shadow   first I/O after 20 ms of rest: median and maximum, microseconds
  *   client hold MODE QUEUES SOCKET...  connects, prints "ready", stays idle until its input ends
  *   client memcpy MIB PAGES MS read|write   pages of 4 KiB copied a second, as a device in memory would: out of
@@ -282,16 +282,15 @@ load(int argc, char **argv)
 	return 0;
 }
 
-/* IOPS of @a, beside @b when that is not NULL. */
+/* IOPS of @a while @b has its queues full. */
 static double
-beside(struct conn *a, struct conn *b, unsigned ms)
+both(struct conn *a, struct conn *b, unsigned ms)
 {
 	uint64_t begin = util_now_ns(), now = begin, done = all_done(a);
 
 	for (uint64_t turn = 0; now - begin < ms * 1000000ull; turn++) {
 		look(&a->queues[0], 1, 1);
-		if (b)
-			look(&b->queues[turn % b->n], 8, 8);
+		look(&b->queues[turn % b->n], 8, 8);
 		if (turn % 64 == 0)
 			now = util_now_ns();
 	}
@@ -299,25 +298,23 @@ beside(struct conn *a, struct conn *b, unsigned ms)
 }
 
 static int
-fair(int argc, char **argv)
+beside(int argc, char **argv)
 {
 	struct conn a, b;
 	uint64_t before;
-	double alone, shared;
+	double iops;
 	unsigned ms;
 
-	must(argc == 5, "fair SOCKET SOCKET MS");
+	must(argc == 5, "beside SOCKET SOCKET MS");
 	ms = number(argv[4]);
 	conn_open(&a, argv[2], BELFRY_LEGACY, 1, 1, false, -1);
 	conn_open(&b, argv[3], BELFRY_LEGACY, 8, 128, false, -1);
 	start(&a.queues[0], 1);
-	alone = beside(&a, NULL, ms);
 	for (unsigned i = 0; i < b.n; i++)
 		start(&b.queues[i], 128);
 	before = all_done(&b);
-	shared = beside(&a, &b, ms);
-	printf("%.0f %.0f %.0f\n", alone, shared,
-	       (double)(all_done(&b) - before) * 1e3 / ms);
+	iops = both(&a, &b, ms);
+	printf("%.0f %.0f\n", iops, (double)(all_done(&b) - before) * 1e3 / ms);
 	drain(&b, 128, all_done(&b) + 8 * 128);
 	drain(&a, 1, all_done(&a) + 1);
 	belfry_disconnect(b.h);
@@ -440,7 +437,7 @@ main(int argc, char **argv)
 		const char *name;
 		int (*run)(int argc, char **argv);
 	} what[] = { { "load", load },
-		     { "fair", fair },
+		     { "beside", beside },
 		     { "wake", wake },
 		     { "hold", hold },
 		     { "memcpy", copy } };
@@ -448,6 +445,6 @@ main(int argc, char **argv)
 	for (size_t i = 0; argc > 1 && i < ARRAY_SIZE(what); i++)
 		if (!strcmp(argv[1], what[i].name))
 			return what[i].run(argc, argv);
-	fprintf(stderr, "client: load, fair, wake, hold or memcpy\n");
+	fprintf(stderr, "client: load, beside, wake, hold or memcpy\n");
 	return 2;
 }

@@ -97,7 +97,7 @@ def guest(table, quick):
                     # they crowd the cores themselves
                     guest_row(table, op, depth, *compare(
                         [(op, depth, name) for name in OTHERS], reps, others,
-                        ours, reps, crowd=math.inf))
+                        ours, 2 * reps, crowd=math.inf))
     finally:
         os.unlink(path)
 

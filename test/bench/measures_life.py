@@ -3,9 +3,10 @@
 import concurrent.futures
 import time
 
+from measures_io import judge
 from report import rate
 from target import (CORES, BenchError, Idle, Target, client, middle,
-                    numbers, program)
+                    numbers, paired, program)
 
 ADAPTIVE = ("--idle", "adaptive")
 
@@ -107,29 +108,32 @@ def footprint(table, _quick):
 
 
 def fairness(table, quick):
-    """Goal 10."""
+    """Goal 10: the client at QD1 alone before and after each turn with the others."""
     ms, reps = (150, 2) if quick else (300, 5)
     with Target() as target:
         first = target.export(target.null())
         other = target.export(target.null())
-        pairs = [client("fair", first, other, ms) for _ in range(reps)]
-        pairs.sort(key=lambda p: p[1] / p[0])
-        alone, beside, load = pairs[len(pairs) // 2]
-        table.add(10, "QD1 beside 8 queues of 128", rate(beside) + " IOPS",
-                  rate(alone) + " alone", beside / alone, ">= 0.50",
-                  beside / alone >= 0.5)
-        table.data["fairness"] = {"pairs": pairs, "other": load}
         many = [target.export() for _ in range(20)]
-        lone, crowd = [], []
-        for _ in range(reps):
-            lone.append(client("load", first, "legacy", "read", 1, 1, ms)[0])
+
+        def alone():
+            return client("load", first, "legacy", "read", 1, 1, ms)[0]
+
+        def beside_load():
+            return client("beside", first, other, ms)[0]
+
+        def beside_idle():
             with Idle("legacy", 100, many):
-                crowd.append(client("load", first, "legacy", "read", 1, 1,
-                                    ms)[0])
-    table.data["idle_queues"] = {"alone": lone, "beside": crowd}
-    table.add(10, "QD1 beside 2000 idle queues", rate(max(crowd)) + " IOPS",
-              rate(max(lone)) + " alone", max(crowd) / max(lone), ">= 0.90",
-              max(crowd) / max(lone) >= 0.9)
+                return alone()
+
+        for name, what, beside, wanted in (
+                ("fairness", "8 queues of 128", beside_load, 0.5),
+                ("idle_queues", "2000 idle queues", beside_idle, 0.9)):
+            rows, sure = paired("alone", reps, alone, beside)
+            table.data[name] = {"alone_beside": rows, "sure": sure}
+            rate_beside, rate_alone, ratio = middle(rows)
+            table.add(10, f"QD1 beside {what}", rate(rate_beside) + " IOPS",
+                      rate(rate_alone) + " alone", ratio, f">= {wanted:.2f}",
+                      judge(ratio, wanted, sure))
 
 
 def share(before, after):
