@@ -41,6 +41,9 @@ connect_to(struct ctl *c)
 	if (err == -ENOENT || err == -ECONNREFUSED)
 		fprintf(stderr,
 			"Is it running? Start it with 'belfryd', or name its socket with -s.\n");
+	else if (err == -EACCES)
+		fprintf(stderr,
+			"The socket is for the user that runs belfryd: become that one, with sudo for root.\n");
 	return err;
 }
 

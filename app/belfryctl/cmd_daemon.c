@@ -3,8 +3,10 @@
  * belfryctl save, load, rpc, and what concerns the daemon itself.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ctl.h"
@@ -36,33 +38,60 @@ get_config(struct ctl *c)
 	return all ? json_pack("{s:o}", "subsystems", all) : NULL;
 }
 
-/* Written beside and renamed: a full disk leaves the old file as it was. */
+static bool
+write_stream(const json_t *v, FILE *f)
+{
+	return !json_dumpf(v, f, JSON_INDENT(2)) && fputc('\n', f) != EOF &&
+	       !fflush(f);
+}
+
+/* A file beside @path, as the old one is to who may read it; @st: of the old one, or NULL. */
+static FILE *
+open_beside(const char *path, char *tmp, const struct stat *st)
+{
+	mode_t mask = umask(0);
+	int fd = mkostemp(tmp, O_CLOEXEC);
+	FILE *f;
+
+	umask(mask); /* only asked for: a file of mkostemp() has 0600 */
+	if (fd < 0)
+		return NULL;
+	if (st && fchown(fd, st->st_uid, st->st_gid) && geteuid() == 0)
+		fprintf(stderr, "belfryctl: %s changes its owner: %s\n", path,
+			strerror(errno));
+	fchmod(fd, st ? st->st_mode & 07777 : 0666 & ~mask);
+	f = fdopen(fd, "w");
+	if (!f)
+		close(fd);
+	return f;
+}
+
+/* Written beside and renamed: a full disk leaves the old file as it was. What is no file (a device, a pipe) is written to. */
 static int
 write_file(const json_t *v, const char *path)
 {
-	char *tmp = NULL;
-	FILE *f;
-	int rc = CTL_FAILED;
+	char *real = realpath(path, NULL), *tmp = NULL; /* a link stays one */
+	const char *to = real ? real : path;
+	struct stat st;
+	bool there = !stat(to, &st), beside = !there || S_ISREG(st.st_mode);
+	bool ok = asprintf(&tmp, "%s.XXXXXX", to) > 0;
+	FILE *f = !ok	   ? NULL
+		  : beside ? open_beside(path, tmp, there ? &st : NULL)
+			   : fopen(to, "w");
 
-	if (asprintf(&tmp, "%s.tmp", path) < 0)
-		return CTL_FAILED;
-	f = fopen(tmp, "w");
-	if (f && !json_dumpf(v, f, JSON_INDENT(2)) && fputc('\n', f) != EOF &&
-	    !fflush(f) && !fsync(fileno(f))) {
-		fclose(f);
-		f = NULL;
-		if (!rename(tmp, path))
-			rc = CTL_OK;
-	}
-	if (rc) {
+	ok = f && write_stream(v, f) && (!beside || !fsync(fileno(f)));
+	if (ok && beside)
+		ok = !rename(tmp, to);
+	if (!ok)
 		fprintf(stderr, "belfryctl: cannot write %s: %s\n", path,
 			strerror(errno));
-		if (f)
-			fclose(f);
+	if (f)
+		fclose(f);
+	if (!ok && beside && tmp)
 		unlink(tmp);
-	}
 	free(tmp);
-	return rc;
+	free(real);
+	return ok ? CTL_OK : CTL_FAILED;
 }
 
 static int

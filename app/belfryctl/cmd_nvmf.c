@@ -150,8 +150,8 @@ ns_remove(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	if (!ctl_parse_u32(args[1], "nsid", &nsid))
 		return CTL_USAGE;
 	return ctl_do_say(c, "nvmf_subsystem_remove_ns",
-			  json_pack("{s:s, s:i}", "nqn", args[0], "nsid",
-				    (int)nsid),
+			  json_pack("{s:s, s:I}", "nqn", args[0], "nsid",
+				    (json_int_t)nsid),
 			  "Removed namespace %u.", nsid);
 }
 

@@ -31,6 +31,7 @@ struct ctl {
 struct ctl_opt {
 	const char *name, *arg, *help;
 	const char *value; /* set by the parser; "" for a flag */
+	char letter;	   /* also -l; 0: no */
 };
 #define CTL_MAX_OPTS 12
 

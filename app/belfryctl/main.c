@@ -2,6 +2,7 @@
 /*
  * belfryctl: global options, the table of subcommands, help. No method is called here.
  */
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,6 +16,14 @@ static struct ctl_cmd *const tables[] = { cmds_export, cmds_bdev, cmds_nvmf,
 					  cmds_stat, cmds_daemon };
 
 static void
+print_command(FILE *out, const struct ctl_cmd *c)
+{
+	int n = fprintf(out, "  %s %s", c->words, c->args);
+
+	fprintf(out, "%*s %s\n", n < 38 ? 38 - n : 0, "", c->help);
+}
+
+static void
 usage(FILE *out)
 {
 	fprintf(out,
@@ -24,15 +33,11 @@ usage(FILE *out)
 		", or $BELFRY_SOCKET]\n"
 		"      --json           print JSON for machines instead of tables\n"
 		"      --timeout S      seconds to wait for an answer [60]\n"
-		"  -h, --help           this text; 'belfryctl COMMAND --help' for one command\n"
+		"  -h, --help           this text; 'belfryctl help COMMAND' for one command\n"
 		"      --version        version\n\nCommands:\n");
 	for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
-		for (struct ctl_cmd *c = tables[t]; c->words; c++) {
-			int n = fprintf(out, "  %s %s", c->words, c->args);
-
-			fprintf(out, "%*s %s\n", n < 38 ? 38 - n : 0, "",
-				c->help);
-		}
+		for (struct ctl_cmd *c = tables[t]; c->words; c++)
+			print_command(out, c);
 	fprintf(out,
 		"\nExit status: 0 done, 1 refused or daemon not reached, 2 wrong usage.\n");
 }
@@ -42,13 +47,14 @@ usage_of(FILE *out, const struct ctl_cmd *cmd)
 {
 	fprintf(out, "Usage: belfryctl %s %s%s\n%s.\n", cmd->words, cmd->args,
 		cmd->opts[0].name ? " [OPTIONS]" : "", cmd->help);
-	for (const struct ctl_opt *o = cmd->opts; o->name; o++)
-		fprintf(out, "  --%s%s%s%*s %s\n", o->name, o->arg ? " " : "",
-			o->arg ? o->arg : "",
-			(int)(24 - MIN(24, strlen(o->name) +
-						   (o->arg ? strlen(o->arg) + 1
-							   : 0))),
-			"", o->help);
+	for (const struct ctl_opt *o = cmd->opts; o->name; o++) {
+		int n = fprintf(out, "  --%s%s%s", o->name, o->arg ? " " : "",
+				o->arg ? o->arg : "");
+
+		if (o->letter)
+			n += fprintf(out, ", -%c", o->letter);
+		fprintf(out, "%*s %s\n", n < 28 ? 28 - n : 0, "", o->help);
+	}
 }
 
 const char *
@@ -96,31 +102,98 @@ find(int argc, char **argv, int *used)
 	return best;
 }
 
-/* Options in any place among the arguments; "--" ends them. False: told on stderr. */
+/* Is argv[*i] the option @o, as --name, --name=VALUE, -l or -lVALUE? Then its value is stored and *i at its last word. */
 static bool
-parse_option(struct ctl_cmd *cmd, int argc, char **argv, int *i)
+is_option(struct ctl_opt *o, int argc, char **argv, int *i)
 {
-	const char *name = argv[*i] + 2, *eq = strchr(name, '=');
-	size_t len = eq ? (size_t)(eq - name) : strlen(name);
+	const char *word = argv[*i], *rest;
+	size_t len = strlen(o->name);
+	bool is_long = !strncmp(word, "--", 2) &&
+		       !strncmp(word + 2, o->name, len) &&
+		       (!word[2 + len] || word[2 + len] == '=');
 
-	for (struct ctl_opt *o = cmd->opts; o->name; o++) {
-		if (strlen(o->name) != len || strncmp(o->name, name, len))
-			continue;
-		if (!o->arg) {
-			o->value = "";
-			return !eq;
-		}
-		if (!eq && *i + 1 >= argc) {
-			fprintf(stderr, "belfryctl: --%s needs %s\n", o->name,
-				o->arg);
-			return false;
-		}
-		o->value = eq ? eq + 1 : argv[++*i];
-		return true;
-	}
-	fprintf(stderr, "belfryctl: '%s' has no option '%s'\n", cmd->words,
-		argv[*i]);
+	if (!is_long && (!o->letter || word[1] != o->letter))
+		return false;
+	rest = is_long ? &word[2 + len] : &word[2];
+	o->value = NULL;
+	if (!o->arg)
+		o->value = *rest ? NULL : "";
+	else if (*rest)
+		o->value = rest + is_long;
+	else if (*i + 1 < argc)
+		o->value = argv[++*i];
+	return true;
+}
+
+/* What belfryctl itself takes, before the command or after it. */
+static struct ctl_opt globals[] = {
+	{ "socket", "the path of a socket", NULL, NULL, 's' },
+	{ "timeout", "seconds", NULL, NULL, 0 },
+	{ "json", NULL, NULL, NULL, 0 },
+	{ 0 },
+};
+
+static bool complain(const char *fmt, ...) printf_like(1, 2);
+
+static bool
+complain(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("belfryctl: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
 	return false;
+}
+
+/* An option of @opts at argv[*i]: its value is stored. *known: it is one of them. False: told on stderr. */
+static bool
+take_option(struct ctl_opt *opts, int argc, char **argv, int *i, bool *known)
+{
+	const char *word = argv[*i];
+
+	*known = true;
+	for (struct ctl_opt *o = opts; o->name; o++) {
+		if (!is_option(o, argc, argv, i))
+			continue;
+		if (o->value && (*o->value || !o->arg))
+			return true;
+		if (o->arg)
+			return complain("%.*s needs %s",
+					(int)strcspn(word, "="), word, o->arg);
+		return complain("--%s takes no value", o->name);
+	}
+	*known = false;
+	return true;
+}
+
+static bool
+take_globals(struct ctl *c)
+{
+	const char *timeout = ctl_opt(globals, "timeout"),
+		   *path = ctl_opt(globals, "socket");
+	char *end;
+
+	c->json = ctl_opt(globals, "json") != NULL;
+	if (path)
+		c->socket = path;
+	if (!timeout)
+		return true;
+	c->timeout_s = strtod(timeout, &end);
+	if (!*end && c->timeout_s >= 0.001 && c->timeout_s <= 86400)
+		return true;
+	return complain(
+		"--timeout '%s' is not a number of seconds from 0.001 to 86400",
+		timeout);
+}
+
+static bool
+begins_with_word(const struct ctl_cmd *c, const char *word)
+{
+	return strcspn(c->words, " ") == strlen(word) &&
+	       !strncmp(c->words, word, strlen(word));
 }
 
 /* Names those that begin with the same word. */
@@ -133,8 +206,7 @@ no_command(int argc, char **argv)
 		argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
 	for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
 		for (struct ctl_cmd *c = tables[t]; c->words; c++)
-			if (strcspn(c->words, " ") == strlen(argv[0]) &&
-			    !strncmp(c->words, argv[0], strlen(argv[0]))) {
+			if (begins_with_word(c, argv[0])) {
 				fprintf(stderr, "%s '%s'", sep, c->words);
 				sep = ",";
 			}
@@ -142,89 +214,122 @@ no_command(int argc, char **argv)
 	return CTL_USAGE;
 }
 
+/* "help", "help bdev", "help bdev create aio"; @argv without the first word. */
+static int
+help(int argc, char **argv)
+{
+	struct ctl_cmd *cmd;
+	bool any = false;
+	int used;
+
+	if (!argc) {
+		usage(stdout);
+		return CTL_OK;
+	}
+	cmd = find(argc, argv, &used);
+	if (cmd) {
+		usage_of(stdout, cmd);
+		return CTL_OK;
+	}
+	for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
+		for (struct ctl_cmd *c = tables[t]; c->words; c++)
+			if (begins_with_word(c, argv[0])) {
+				print_command(stdout, c);
+				any = true;
+			}
+	return any ? CTL_OK : no_command(argc, argv);
+}
+
+static int
+bad_count(const struct ctl_cmd *cmd, char **args, int nargs)
+{
+	if (nargs > cmd->max_args)
+		complain("'%s': unexpected argument '%s'", cmd->words,
+			 args[cmd->max_args]);
+	else
+		complain("'%s' needs %s", cmd->words, cmd->args);
+	usage_of(stderr, cmd);
+	return CTL_USAGE;
+}
+
+/* What goes into JSON, which is UTF-8. */
+static bool
+words_ok(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		json_t *s = json_string(argv[i]);
+
+		if (!s)
+			return complain("argument %d is no UTF-8", i);
+		json_decref(s);
+	}
+	return true;
+}
+
+/* Options in any place among the arguments; "--" ends them. */
 static int
 run(struct ctl *c, int argc, char **argv)
 {
 	char *args[MAX_ARGS + 1] = { NULL };
 	struct ctl_cmd *cmd;
 	int used, nargs = 0;
-	bool only_args = false;
+	bool only_args = false, known;
 
 	cmd = find(argc, argv, &used);
-	if (!cmd)
-		return no_command(argc, argv);
 	for (int i = used; i < argc; i++) {
-		if (!only_args && !strcmp(argv[i], "--")) {
+		const char *w = argv[i];
+
+		if (only_args || w[0] != '-' || !w[1]) {
+			if (nargs < MAX_ARGS)
+				args[nargs++] = argv[i];
+			continue;
+		}
+		if (!strcmp(w, "--help") || !strcmp(w, "-h"))
+			return help(i, argv);
+		if (!strcmp(w, "--")) {
 			only_args = true;
-		} else if (!only_args && (!strcmp(argv[i], "--help") ||
-					  !strcmp(argv[i], "-h"))) {
-			usage_of(stdout, cmd);
-			return CTL_OK;
-		} else if (!only_args && !strcmp(argv[i], "--json")) {
-			c->json = true;
-		} else if (!only_args && !strncmp(argv[i], "--", 2)) {
-			if (!parse_option(cmd, argc, argv, &i))
-				return CTL_USAGE;
-		} else if (nargs < MAX_ARGS) {
-			args[nargs++] = argv[i];
+			continue;
+		}
+		if (!take_option(globals, argc, argv, &i, &known) ||
+		    (!known && cmd &&
+		     !take_option(cmd->opts, argc, argv, &i, &known)))
+			return CTL_USAGE;
+		if (!known && cmd) {
+			complain(
+				"'%s' has no option '%s'; '--' goes before an argument that begins with '-'",
+				cmd->words, w);
+			return CTL_USAGE;
 		}
 	}
-	if (nargs < cmd->min_args || nargs > cmd->max_args) {
-		usage_of(stderr, cmd);
-		return CTL_USAGE;
-	}
-	return cmd->run(c, args, nargs, cmd->opts);
+	if (!cmd)
+		return no_command(argc, argv);
+	if (nargs < cmd->min_args || nargs > cmd->max_args)
+		return bad_count(cmd, args, nargs);
+	return take_globals(c) ? cmd->run(c, args, nargs, cmd->opts)
+			       : CTL_USAGE;
 }
 
-/* One that takes @value (NULL: there is none); false: told on stderr. */
-static bool
-valued_option(struct ctl *c, const char *name, const char *value)
-{
-	bool socket = !strcmp(name, "-s") || !strcmp(name, "--socket");
-	char *end;
-
-	if (!socket && strcmp(name, "--timeout")) {
-		fprintf(stderr,
-			"belfryctl: unknown option '%s'; see belfryctl --help\n",
-			name);
-		return false;
-	}
-	if (!value || !*value) {
-		fprintf(stderr, "belfryctl: %s needs %s\n", name,
-			socket ? "the path of a socket" : "seconds");
-		return false;
-	}
-	if (socket) {
-		c->socket = value;
-		return true;
-	}
-	c->timeout_s = strtod(value, &end);
-	if (!*end && c->timeout_s >= 0.001 && c->timeout_s <= 86400)
-		return true;
-	fprintf(stderr,
-		"belfryctl: --timeout '%s' is not a number of seconds from 0.001 to 86400\n",
-		value);
-	return false;
-}
-
-/* Global options in front of the command. Gives how many words they take, or -1 - exit code. */
+/* Options in front of the command. Gives where the command is, or -1 - exit code. */
 static int
-global_options(struct ctl *c, int argc, char **argv)
+global_options(int argc, char **argv)
 {
+	bool known;
 	int i = 1;
 
 	for (; i < argc && argv[i][0] == '-'; i++) {
 		if (!strcmp(argv[i], "-h") || !strcmp(argv[i], "--help")) {
 			usage(stdout);
 			return -1 - CTL_OK;
-		} else if (!strcmp(argv[i], "--version")) {
+		}
+		if (!strcmp(argv[i], "--version")) {
 			printf("belfryctl %s\n", BELFRY_VERSION);
 			return -1 - CTL_OK;
-		} else if (!strcmp(argv[i], "--json")) {
-			c->json = true;
-		} else if (valued_option(c, argv[i], argv[i + 1])) {
-			i++;
-		} else {
+		}
+		if (!take_option(globals, argc, argv, &i, &known))
+			return -1 - CTL_USAGE;
+		if (!known) {
+			complain("unknown option '%s'; see belfryctl --help",
+				 argv[i]);
 			return -1 - CTL_USAGE;
 		}
 	}
@@ -242,11 +347,17 @@ main(int argc, char **argv)
 	struct ctl c = { .socket = env && *env ? env : DEFAULT_SOCKET,
 			 .timeout_s = 60,
 			 .fd = -1 };
-	int first = global_options(&c, argc, argv), rc;
+	int first, rc;
 
+	if (!words_ok(argc, argv))
+		return CTL_USAGE;
+	first = global_options(argc, argv);
 	if (first < 0)
 		return -1 - first;
-	rc = run(&c, argc - first, argv + first);
+	if (!strcmp(argv[first], "help"))
+		rc = help(argc - first - 1, argv + first + 1);
+	else
+		rc = run(&c, argc - first, argv + first);
 	ctl_close(&c);
 	if (fflush(stdout) || ferror(stdout)) {
 		perror("belfryctl: stdout");

@@ -29,13 +29,24 @@ must(void *p)
 	return p;
 }
 
+/* Characters, not bytes, of UTF-8. */
+static size_t
+width(const char *s)
+{
+	size_t n = 0;
+
+	for (; *s; s++)
+		n += (*s & 0xc0) != 0x80;
+	return n;
+}
+
 static void
 add_row(struct table *t, char **cells)
 {
 	t->rows = must(realloc(t->rows, (t->nrows + 1) * sizeof(*t->rows)));
 	t->rows[t->nrows++] = cells;
 	for (unsigned i = 0; i < t->columns; i++)
-		t->width[i] = MAX(t->width[i], strlen(cells[i]));
+		t->width[i] = MAX(t->width[i], width(cells[i]));
 }
 
 struct table *
@@ -83,15 +94,13 @@ table_print(struct table *t, FILE *out)
 	for (size_t r = 0; r < t->nrows; r++) {
 		for (unsigned i = 0; i < t->columns; i++) {
 			bool last = i + 1 == t->columns;
-			int w = (int)t->width[i];
+			char *cell = t->rows[r][i];
+			int pad = (int)(t->width[i] - width(cell));
 
-			if (t->right[i])
-				fprintf(out, "%*s%s", w, t->rows[r][i],
-					last ? "\n" : "  ");
-			else
-				fprintf(out, "%-*s%s", last ? 0 : w,
-					t->rows[r][i], last ? "\n" : "  ");
-			free(t->rows[r][i]);
+			fprintf(out, "%*s%s%*s%s", t->right[i] ? pad : 0, "",
+				cell, t->right[i] || last ? 0 : pad, "",
+				last ? "\n" : "  ");
+			free(cell);
 		}
 		free(t->rows[r]);
 	}

@@ -46,10 +46,35 @@ def test_usage():
                            (["bdev", "create", "malloc", "m"], "NAME SIZE"), (["bdev", "create", "malloc", "m", "1x"], "1x"),
                            (["bdev", "create", "malloc", "m", "1000"], "multiple"), (["bdev", "create", "malloc", "m", "1M", "--uuid"], "UUID"),
                            (["rpc", "bdev_get_bdevs", "{"], "column"), (["--timeout"], "seconds"), (["--timeout", "x", "list"], "'x'"),
-                           (["--timeout", "0", "list"], "'0'"), (["-s"], "socket"), (["--nope", "list"], "--nope")]:
+                           (["--timeout", "0", "list"], "'0'"), (["-s"], "socket"), (["--nope", "list"], "--nope"),
+                           (["list", "--timeout=x"], "'x'"), (["list", "-x"], "'-x'"), (["list", "x"], "unexpected argument 'x'"),
+                           (["--json=1", "list"], "no value"), (["bdev", "create", "aio", "x"], "needs NAME FILE"), (["--timeout=", "list"], "seconds"),
+                           (["bdev", "create", "malloc", "m", "-5"], "'--'"), (["bdev", "create", "malloc", b"\xff", "1M"], "UTF-8"),
+                           (["help", "nosuch"], "nosuch"), ([], "Commands:")]:
             r = ctl(d, *args)
             assert r.returncode == 2 and part in r.stderr, (args, r)
         assert d.rpc("bdev_get_bdevs") == []
+
+
+def test_options_anywhere():
+    with Daemon() as d:
+        for args in (["bdev", "list", "-s", d.sock, "--json"], [f"-s{d.sock}", "--json", "bdev", "list"], ["bdev", f"--socket={d.sock}", "list"],
+                     ["bdev", "list", f"--socket={d.sock}", "--timeout=5", "--json"]):
+            r = subprocess.run([CTL, *args], capture_output=True, text=True, timeout=30, check=False)
+            assert r.stdout.strip() == "[]" if "--json" in args else r.returncode == 2, (args, r)
+        for args, part in [(["help"], "Commands:"), (["help", "bdev"], "bdev create aio NAME FILE"), (["bdev", "--help"], "bdev create aio NAME FILE"),
+                           (["help", "bdev", "create", "aio"], "--nowait"), (["bdev", "create", "aio", "-h"], "--nowait")]:
+            assert part in good(d, *args), args
+        good(d, "bdev", "create", "malloc", "--", "-5", "1M")
+        assert d.rpc("bdev_get_bdevs")[0]["name"] == "-5"
+
+
+def test_tables_align():
+    """By characters, where a name is no ASCII."""
+    with Daemon() as d:
+        for name in "größe ✓", "m":
+            good(d, "bdev", "create", "malloc", name, "1M")
+        assert len({line.index("Malloc disk") for line in good(d, "bdev", "list").splitlines()[1:]}) == 1
 
 
 def test_refusals():
@@ -60,7 +85,7 @@ def test_refusals():
         with open(d.path("file"), "w", encoding="utf-8") as f:
             f.write("x")
         deep = "x" * 100
-        for args, part in [(["export", "nosuch", "vm"], "nosuch"), (["export", "m", "vm", "--nqn", "x"], "nqn"), (["export", "m", "no/vm"], "no/vm"),
+        for args, part in [(["ns", "remove", "x", str(2 ** 32 - 1)], "'x'"), (["export", "nosuch", "vm"], "nosuch"), (["export", "m", "vm", "--nqn", "x"], "nqn"), (["export", "m", "no/vm"], "no/vm"),
                            (["export", "m", "file"], "no directory"), (["export", "m", "taken"], "no socket"), (["export", "m", deep], "107"),
                            (["unexport", "vm"], "nothing listens"), (["bdev", "delete", "nosuch"], "nosuch"), (["log-level", "LOUD"], "DEBUG"),
                            (["save", "/nonexistent/x"], "/nonexistent/x"), (["save", "taken"], "taken"), (["load", "nosuch"], "nosuch"),
@@ -104,6 +129,30 @@ def test_load():
         good(d, "save", "out")
         with open(d.path("out"), encoding="utf-8") as f:
             assert f.read() == saved
+
+
+def test_save_to():
+    """A file is replaced whole and keeps its mode, a link stays one, and what is no file is written to."""
+    with Daemon() as d:
+        saved = good(d, "save")
+        good(d, "save", "file")
+        mask = os.umask(0)
+        os.umask(mask)
+        assert os.stat(d.path("file")).st_mode & 0o777 == 0o666 & ~mask, "as any new file"
+        os.symlink("file", d.path("link"))
+        os.chmod(d.path("file"), 0o640)
+        good(d, "bdev", "create", "null", "n", "1M")
+        good(d, "save", "link")
+        assert os.path.islink(d.path("link")) and os.stat(d.path("file")).st_mode & 0o777 == 0o640
+        with open(d.path("file"), encoding="utf-8") as f:
+            assert f.read() == good(d, "save") != saved
+        os.mkfifo(d.path("pipe"))
+        with subprocess.Popen(["cat", d.path("pipe")], stdout=subprocess.PIPE, text=True) as cat:
+            good(d, "save", "pipe")
+            assert cat.communicate(timeout=10)[0] == good(d, "save")
+        r = ctl(d, "save", "/dev/full") if os.geteuid() else None  # a mistake here would cost the machine its device
+        assert not r or (r.returncode == 1 and "No space left" in r.stderr), r
+        assert sorted(os.listdir(d.dir)) == ["file", "link", "log", "pipe", "rpc.sock", "rpc.sock.lock"], os.listdir(d.dir)
 
 
 def test_full_disk():
