@@ -93,10 +93,9 @@ piece_start(struct nvme_req *req)
 	if (st)
 		return st;
 	req->done_len = 0;
-	if (is_compare(req)) {
-		req->ns->read_cmds++;
-		req->ns->read_units += len >> 9;
-	}
+	/* NVM Command Set 1.0 §1.4.2: Verify reads data units, but is no host read command */
+	req->ns->read_units += len >> 9;
+	req->ns->read_cmds += is_compare(req);
 	piece_submit(req, off, len);
 	return NVME_PENDING;
 }

@@ -66,13 +66,20 @@ doorbell_reset(struct nvme_ctrl *ctrl)
 		guest_store32(&ctrl->db[i], 0);
 }
 
-void
-doorbell_bad_value(struct nvme_ctrl *ctrl)
+/* The event tells the host to read the error log, so there is an entry. */
+static void
+doorbell_event(struct nvme_ctrl *ctrl, uint8_t info)
 {
 	if (ctrl->state != CTRL_READY)
 		return;
 	log_page_error(&ctrl->group, NULL, NVME_SC_INVALID_FIELD);
-	aer_event(ctrl, AER_ERROR, INFO_BAD_VALUE, LOG_ERRORS);
+	aer_event(ctrl, AER_ERROR, info, LOG_ERRORS);
+}
+
+void
+doorbell_bad_value(struct nvme_ctrl *ctrl)
+{
+	doorbell_event(ctrl, INFO_BAD_VALUE);
 }
 
 static bool
@@ -97,9 +104,7 @@ doorbell_ring(struct nvme_ctrl *ctrl, uint32_t index, uint32_t val)
 	if (ctrl->state != CTRL_READY && ctrl->state != CTRL_SHUTDOWN)
 		return;
 	if (!doorbell_exists(ctrl, index)) {
-		if (ctrl->state == CTRL_READY)
-			aer_event(ctrl, AER_ERROR, INFO_BAD_DOORBELL,
-				  LOG_ERRORS);
+		doorbell_event(ctrl, INFO_BAD_DOORBELL);
 		return;
 	}
 	guest_store_release32(&ctrl->db[index], val);
@@ -129,7 +134,7 @@ doorbell_scan(struct nvme_ctrl *ctrl)
 		found = true;
 	}
 	if (found)
-		aer_event(ctrl, AER_ERROR, INFO_BAD_DOORBELL, LOG_ERRORS);
+		doorbell_event(ctrl, INFO_BAD_DOORBELL);
 }
 
 /* ---- shadow doorbells ---- */

@@ -19,7 +19,7 @@
 #include "pace.h"
 #include "pool.h"
 
-/* Status field without phase: SC 7:0, SCT 10:8, MORE 13, DNR 14 (NVME_SC_DNR). 0 is success. */
+/* Status field without phase: SC 7:0, SCT 10:8, MORE 13 (req_complete), DNR 14 (NVME_SC_DNR). 0 is success. */
 typedef uint16_t nvme_status_t;
 #define NVME_OK ((nvme_status_t)0)
 /* Not a status: req_complete() comes later, or the request is run again from its start (req_map, req_to_host). */

@@ -75,9 +75,12 @@ req_complete(struct nvme_req *req, nvme_status_t status)
 {
 	struct nvme_cq *cq = req->sq->cq;
 
-	req->status = status;
-	if (unlikely(status) && !(req->flags & REQ_NO_LOG))
+	/* More: each command that failed has an entry in the error log (NVMe 2.0 §5.16.1.2) */
+	if (unlikely(status) && !(req->flags & REQ_NO_LOG)) {
+		status |= NVME_SC_MORE;
 		log_page_error(req->sq->group, req, status);
+	}
+	req->status = status;
 	req_end(req);
 	if (unlikely(cq->hold)) {
 		cq_hold(cq, req);

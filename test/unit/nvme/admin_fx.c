@@ -328,6 +328,7 @@ fx_poll(struct fx *fx, struct fx_result *out)
 		fx_step(fx, 1);
 	}
 	*out = (struct fx_result){ .status = cqe->status >> 1 & 0x7ff,
+				   .more = cqe->status >> 14 & 1,
 				   .dnr = cqe->status >> 15,
 				   .dw0 = cqe->dw0,
 				   .cid = cqe->cid };

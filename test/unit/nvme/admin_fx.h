@@ -51,8 +51,8 @@ struct fx {
 };
 
 struct fx_result {
-	uint16_t status; /* without phase and DNR */
-	bool dnr;
+	uint16_t status; /* without phase, More and DNR */
+	bool more, dnr;
 	uint32_t dw0;
 	uint16_t cid;
 };

@@ -104,6 +104,26 @@ keeps_types_apart(void **state)
 	assert_int_equal(event(fx), 1u | 1u << 8 | 2u << 16);
 }
 
+/* A doorbell without a queue: the log that the event names has an entry of it. */
+static void
+logs_bad_doorbells(void **state)
+{
+	static const uint32_t queue_3 = 0x1000 + 4 * 6, val = 1;
+	struct fx *fx = *state;
+	const struct nvme_error_log_page *e = fx_data(fx);
+
+	fx_submit(fx, aer);
+	read_log(fx, 1, false);
+	assert_int_equal(e->error_count, 0);
+	nvme_ctrl_write(fx->ctrl, queue_3, &val, sizeof(val));
+	assert_int_equal(event(fx), 1u << 16);
+	read_log(fx, 1, false);
+	assert_int_not_equal(e->error_count, 0);
+	assert_int_equal(e->sqid, 0xffff);
+	assert_int_equal(e->cmdid, 0xffff);
+	assert_int_equal(e->status_field >> 1, NVME_SC_INVALID_FIELD);
+}
+
 /* A storm of events costs one slot a kind. */
 static void
 bounds_the_queue(void **state)
@@ -212,6 +232,7 @@ aer_tests(void)
 		cmocka_unit_test_setup(masks_a_type_until_its_log_is_read,
 				       start),
 		cmocka_unit_test_setup(keeps_types_apart, start),
+		cmocka_unit_test_setup(logs_bad_doorbells, start),
 		cmocka_unit_test_setup(bounds_the_queue, start),
 		cmocka_unit_test_setup(gates_namespace_notices, start),
 		cmocka_unit_test_setup(lists_changed_namespaces, start),

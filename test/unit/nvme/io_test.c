@@ -406,6 +406,16 @@ test_counters(void **state)
 	assert_int_equal(after.ctrls, 1);
 	assert_int_equal(ns->inflight, 0);
 	assert_int_equal(g->ctrl->group.io_inflight, 0);
+	/* Compare is a host read command, Verify only reads data units; Write Zeroes is neither */
+	guest_cmd(g, 1, guest_rw(g, 5, 0, 8, buf, 4096), NULL);
+	assert_int_equal(ns->read_cmds, 11);
+	assert_int_equal(ns->read_units, 168);
+	guest_cmd(g, 1, op(12, 1, 0, 32), NULL);
+	guest_cmd(g, 1, op(8, 1, 0, 32), NULL);
+	assert_int_equal(ns->read_cmds, 11);
+	assert_int_equal(ns->read_units, 200);
+	assert_int_equal(ns->write_cmds, 10);
+	assert_int_equal(ns->write_units, 20);
 }
 
 int

@@ -203,6 +203,28 @@ logs_an_error_of_no_command(void **state)
 	assert_int_equal(e->cmdid, 0xffff);
 }
 
+/* More: the entry is there, with the status field as it was completed. */
+static void
+tells_of_more(void **state)
+{
+	const struct nvme_sqe bad = { .opcode = 0xc7 };
+	const struct nvme_sqe good = { .opcode = nvme_admin_identify,
+				       .cdw10 = 1 };
+	struct fx *fx = *state;
+	const struct nvme_error_log_page *e = fx_data(fx);
+	struct fx_result got = fx_run(fx, bad);
+
+	assert_true(got.more);
+	assert_true(got.dnr);
+	assert_int_equal(get(fx, 1, 0, 0, 16).status, 0);
+	assert_int_equal(e->cmdid, got.cid);
+	assert_int_equal(e->status_field >> 1,
+			 NVME_SC_DNR | NVME_SC_MORE | NVME_SC_INVALID_OPCODE);
+	got = fx_run_data(fx, good);
+	assert_false(got.more);
+	assert_false(got.dnr);
+}
+
 static uint64_t
 u64(const uint8_t *p)
 {
@@ -339,6 +361,7 @@ log_page_tests(void)
 		cmocka_unit_test_setup(checks_fields, start),
 		cmocka_unit_test_setup(logs_errors_newest_first, start),
 		cmocka_unit_test_setup(logs_an_error_of_no_command, start),
+		cmocka_unit_test_setup(tells_of_more, start),
 		cmocka_unit_test_setup(counts_io, start),
 		cmocka_unit_test_setup(counts_media_errors, start),
 		cmocka_unit_test_setup(names_the_firmware, start),
