@@ -6,6 +6,8 @@
 #ifndef BELFRY_NVME_GROUP_H
 #define BELFRY_NVME_GROUP_H
 
+#define NVME_ERRLOG_ENTRIES 64
+
 struct nvme_io_sum { /* SMART; units of 512 bytes */
 	uint64_t read_cmds, write_cmds, read_units, write_units;
 	uint64_t busy_ns; /* of the busiest group */
