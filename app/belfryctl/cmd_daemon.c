@@ -228,10 +228,35 @@ read_config(const char *file)
 	return NULL;
 }
 
+/* As belfryd -c has it: a misspelt "config" would be a part that is not loaded. */
+static int
+check_subsystem(const struct loading *l, json_t *s, size_t i)
+{
+	const char *name = json_string_value(json_object_get(s, "subsystem"));
+	const json_t *config = json_object_get(s, "config");
+	size_t known = (name != NULL) + (config != NULL);
+
+	if (name && json_object_size(s) == known &&
+	    (!config || json_is_array(config) || json_is_null(config)))
+		return CTL_OK;
+	fprintf(stderr,
+		"belfryctl: %s: 'subsystems' %zu must be an object with a string 'subsystem', an array 'config' and no other member; nothing was loaded\n",
+		l->file, i);
+	return CTL_FAILED;
+}
+
 static int
 load_all(struct loading *l, json_t *subsystems)
 {
-	int rc = for_each_entry(l, subsystems, check_entry);
+	int rc = CTL_OK;
+	json_t *s;
+	size_t i;
+
+	json_array_foreach(subsystems, i, s)
+		if (!rc)
+			rc = check_subsystem(l, s, i);
+	if (!rc)
+		rc = for_each_entry(l, subsystems, check_entry);
 
 	if (rc)
 		return rc;

@@ -213,6 +213,7 @@ enum bdev_limit {
 	BDEV_LIMITS
 };
 #define BDEV_LIMIT_MAX 1000000000ull
+extern const char *const bdev_limit_names[BDEV_LIMITS]; /* as SPDK has them */
 int bdev_set_limits(const char *name, const uint64_t limits[BDEV_LIMITS],
 		    struct bdev_ctl *c);
 void bdev_get_limits(const struct bdev *b, uint64_t out[BDEV_LIMITS]);

@@ -333,6 +333,13 @@ set_rates(struct qos *q, const uint64_t *limits)
 	}
 }
 
+const char *const bdev_limit_names[BDEV_LIMITS] = {
+	[BDEV_RW_IOS] = "rw_ios_per_sec",
+	[BDEV_RW_MBYTES] = "rw_mbytes_per_sec",
+	[BDEV_R_MBYTES] = "r_mbytes_per_sec",
+	[BDEV_W_MBYTES] = "w_mbytes_per_sec",
+};
+
 int
 bdev_set_limits(const char *name, const uint64_t limits[BDEV_LIMITS],
 		struct bdev_ctl *ctl)
@@ -349,9 +356,9 @@ bdev_set_limits(const char *name, const uint64_t limits[BDEV_LIMITS],
 		if (limits[i] > BDEV_LIMIT_MAX)
 			return bdev_fail(
 				ctl, -EINVAL,
-				"limit %" PRIu64
+				"%s %" PRIu64
 				" is too high: at most %llu, or 0 for none",
-				limits[i], BDEV_LIMIT_MAX);
+				bdev_limit_names[i], limits[i], BDEV_LIMIT_MAX);
 		same = same && limits[i] == old[i];
 	}
 	if (same)

@@ -62,6 +62,36 @@ current_config(const struct loading *l)
 			       "config");
 }
 
+/* A misspelt "config" would be a part that is not loaded. */
+static bool
+subsystem_ok(struct loading *l)
+{
+	json_t *s = json_array_get(l->subsystems, l->subsystem), *v;
+	const char *key;
+
+	if (!json_is_object(s) ||
+	    !json_is_string(json_object_get(s, "subsystem"))) {
+		loading_error(
+			l,
+			"'subsystems' %zu must be an object with a string 'subsystem' and an array 'config'",
+			l->subsystem);
+		return false;
+	}
+	json_object_foreach(s, key, v) {
+		if (!strcmp(key, "subsystem") || !strcmp(key, "config"))
+			continue;
+		loading_error(l, "subsystem \"%s\": unknown member '%.64s'",
+			      subsystem_name(l), key);
+		return false;
+	}
+	v = json_object_get(s, "config");
+	if (!v || json_is_array(v) || json_is_null(v))
+		return true;
+	loading_error(l, "subsystem \"%s\": 'config' is no array",
+		      subsystem_name(l));
+	return false;
+}
+
 static void
 entry_done(void *arg, const json_t *result, const json_t *error)
 {
@@ -118,11 +148,9 @@ loading_run(struct loading *l)
 	while (!l->error[0] && !target_is_stopping() &&
 	       l->subsystem < json_array_size(l->subsystems)) {
 		config = current_config(l);
-		if (config && !json_is_array(config) && !json_is_null(config)) {
-			loading_error(l,
-				      "subsystem \"%s\": 'config' is no array",
-				      subsystem_name(l));
-		} else if (l->entry >= json_array_size(config)) {
+		if (!l->entry && !subsystem_ok(l))
+			break;
+		if (l->entry >= json_array_size(config)) {
 			l->subsystem++;
 			l->entry = 0;
 		} else {
@@ -142,6 +170,7 @@ config_load(const char *path, void (*done)(const char *error))
 	struct loading *l = calloc(1, sizeof(*l));
 	json_error_t error;
 	struct stat st;
+	FILE *f;
 
 	if (!l) {
 		done("out of memory");
@@ -149,7 +178,17 @@ config_load(const char *path, void (*done)(const char *error))
 	}
 	l->path = path;
 	l->done = done;
-	l->root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+	f = fopen(path, "r");
+	if (!f) {
+		loading_error(
+			l,
+			"%s; 'belfryctl save' writes one, and {\"subsystems\": []} is the empty one",
+			strerror(errno));
+		loading_end(l);
+		return;
+	}
+	l->root = json_loadf(f, JSON_REJECT_DUPLICATES, &error);
+	fclose(f);
 	l->subsystems = json_object_get(l->root, "subsystems");
 	if (!l->root && !stat(path, &st) && S_ISDIR(st.st_mode))
 		loading_error(l, "is a directory");

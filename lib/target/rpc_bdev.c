@@ -2,7 +2,6 @@
 /*
  * RPC: create, change and delete block devices. Not for what one is like: rpc_bdev_info.c.
  */
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -395,22 +394,34 @@ static const struct rpc_param name_table[] = {
 	P_REQ(name, RPC_STRING),
 };
 
-/* bdev_MODULE_delete: of that module only. */
+static void rpc_delete(struct rpc_req *req, const json_t *params);
+
+/* Each deletes devices of its module only. */
+#define DELETER(module)                                                       \
+	{                                                                     \
+		{ "bdev_" module "_delete", rpc_delete, RPC_RUNTIME }, module \
+	}
+static const struct deleter {
+	struct rpc_method method;
+	const char *module;
+} deleters[] = { DELETER("aio"), DELETER("null"), DELETER("malloc"),
+		 DELETER("delay"), DELETER("error") };
+
 static void
 rpc_delete(struct rpc_req *req, const json_t *params)
 {
 	struct create_params p = { 0 };
 	struct bdev_job *job;
-	char module[16];
-	int n;
+	unsigned i = 0;
 
 	if (!rpc_decode(req, params, name_table, ARRAY_SIZE(name_table), &p, 0))
 		return;
-	n = sscanf(rpc_req_method(req), "bdev_%15[a-z]_delete", module);
-	assert(n == 1);
+	while (strcmp(deleters[i].method.name, rpc_req_method(req)))
+		i++;
 	job = bdev_job_new(req, false);
 	if (job)
-		bdev_job_started(job, bdev_delete(p.name, module, &job->ctl));
+		bdev_job_started(job, bdev_delete(p.name, deleters[i].module,
+						  &job->ctl));
 }
 
 static void
@@ -455,65 +466,65 @@ rpc_null_resize(struct rpc_req *req, const json_t *params)
 
 struct qos_params {
 	const char *name;
-	uint64_t rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec,
-		w_mbytes_per_sec;
-	bool rw_ios_per_sec_seen, rw_mbytes_per_sec_seen, r_mbytes_per_sec_seen,
-		w_mbytes_per_sec_seen;
+	uint64_t limits[BDEV_LIMITS];
+	bool seen[BDEV_LIMITS];
 };
 
-static const struct rpc_param qos_table[] = {
-	PARAM_REQ(struct qos_params, name, RPC_STRING),
-	PARAM_SEEN(struct qos_params, rw_ios_per_sec, RPC_U64),
-	PARAM_SEEN(struct qos_params, rw_mbytes_per_sec, RPC_U64),
-	PARAM_SEEN(struct qos_params, r_mbytes_per_sec, RPC_U64),
-	PARAM_SEEN(struct qos_params, w_mbytes_per_sec, RPC_U64),
-};
-
-/* What is left out stays. False: nothing was given. */
-static bool
-qos_merge(const struct qos_params *p, uint64_t limits[BDEV_LIMITS])
+static void
+qos_params_table(struct rpc_param table[1 + BDEV_LIMITS])
 {
-	const struct {
-		bool seen;
-		uint64_t value;
-	} given[BDEV_LIMITS] = {
-		[BDEV_RW_IOS] = { p->rw_ios_per_sec_seen, p->rw_ios_per_sec },
-		[BDEV_RW_MBYTES] = { p->rw_mbytes_per_sec_seen,
-				     p->rw_mbytes_per_sec },
-		[BDEV_R_MBYTES] = { p->r_mbytes_per_sec_seen,
-				    p->r_mbytes_per_sec },
-		[BDEV_W_MBYTES] = { p->w_mbytes_per_sec_seen,
-				    p->w_mbytes_per_sec },
-	};
+	table[0] = (struct rpc_param)PARAM_REQ(struct qos_params, name,
+					       RPC_STRING);
+	for (unsigned i = 0; i < BDEV_LIMITS; i++)
+		table[1 + i] = (struct rpc_param){
+			bdev_limit_names[i],
+			RPC_U64,
+			offsetof(struct qos_params, limits[0]) +
+				i * sizeof(uint64_t),
+			false,
+			offsetof(struct qos_params, seen[0]) + i,
+		};
+}
+
+/* What is left out stays. False: nothing was given, an error has been sent. */
+static bool
+qos_merge(struct rpc_req *req, const struct qos_params *p,
+	  uint64_t limits[BDEV_LIMITS])
+{
+	char names[128];
+	size_t at = 0;
 	bool any = false;
 
 	for (unsigned i = 0; i < BDEV_LIMITS; i++) {
-		if (given[i].seen)
-			limits[i] = given[i].value;
-		any = any || given[i].seen;
+		if (p->seen[i])
+			limits[i] = p->limits[i];
+		any = any || p->seen[i];
+		at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s",
+				       i ? ", " : "", bdev_limit_names[i]);
 	}
+	if (!any)
+		bad_params(req, "at least one of %s is needed; 0 lifts a limit",
+			   names);
 	return any;
 }
 
 static void
 rpc_set_qos_limit(struct rpc_req *req, const json_t *params)
 {
+	struct rpc_param table[1 + BDEV_LIMITS];
 	uint64_t limits[BDEV_LIMITS] = { 0 };
 	struct qos_params p = { 0 };
 	struct bdev_job *job;
 	struct bdev *b;
 
-	if (!rpc_decode(req, params, qos_table, ARRAY_SIZE(qos_table), &p, 0))
+	qos_params_table(table);
+	if (!rpc_decode(req, params, table, ARRAY_SIZE(table), &p, 0))
 		return;
 	b = bdev_find(p.name);
 	if (b)
 		bdev_get_limits(b, limits);
-	if (!qos_merge(&p, limits)) {
-		bad_params(
-			req,
-			"at least one of rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec, w_mbytes_per_sec is needed; 0 lifts a limit");
+	if (!qos_merge(req, &p, limits))
 		return;
-	}
 	job = bdev_job_new(req, false);
 	if (job)
 		bdev_job_started(job,
@@ -522,17 +533,12 @@ rpc_set_qos_limit(struct rpc_req *req, const json_t *params)
 
 static const struct rpc_method methods[] = {
 	{ "bdev_aio_create", rpc_aio_create, RPC_RUNTIME },
-	{ "bdev_aio_delete", rpc_delete, RPC_RUNTIME },
 	{ "bdev_aio_rescan", rpc_aio_rescan, RPC_RUNTIME },
 	{ "bdev_null_create", rpc_null_create, RPC_RUNTIME },
-	{ "bdev_null_delete", rpc_delete, RPC_RUNTIME },
 	{ "bdev_null_resize", rpc_null_resize, RPC_RUNTIME },
 	{ "bdev_malloc_create", rpc_malloc_create, RPC_RUNTIME },
-	{ "bdev_malloc_delete", rpc_delete, RPC_RUNTIME },
 	{ "bdev_delay_create", rpc_delay_create, RPC_RUNTIME },
-	{ "bdev_delay_delete", rpc_delete, RPC_RUNTIME },
 	{ "bdev_error_create", rpc_error_create, RPC_RUNTIME },
-	{ "bdev_error_delete", rpc_delete, RPC_RUNTIME },
 	{ "bdev_error_inject_error", rpc_error_inject, RPC_RUNTIME },
 	{ "bdev_set_qos_limit", rpc_set_qos_limit, RPC_RUNTIME },
 };
@@ -541,4 +547,6 @@ void
 rpc_bdev_register(void)
 {
 	rpc_register(methods, ARRAY_SIZE(methods));
+	for (unsigned i = 0; i < ARRAY_SIZE(deleters); i++)
+		rpc_register(&deleters[i].method, 1);
 }

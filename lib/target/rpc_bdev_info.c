@@ -67,12 +67,6 @@ driver_json(const struct bdev *b)
 static json_t *
 limits_json(const struct bdev *b, bool none)
 {
-	static const char *const names[BDEV_LIMITS] = {
-		[BDEV_RW_IOS] = "rw_ios_per_sec",
-		[BDEV_RW_MBYTES] = "rw_mbytes_per_sec",
-		[BDEV_R_MBYTES] = "r_mbytes_per_sec",
-		[BDEV_W_MBYTES] = "w_mbytes_per_sec",
-	};
 	uint64_t limits[BDEV_LIMITS];
 	json_t *o = json_object();
 
@@ -80,7 +74,7 @@ limits_json(const struct bdev *b, bool none)
 	for (unsigned i = 0; i < BDEV_LIMITS; i++)
 		if (limits[i] || none)
 			json_object_set_new(
-				o, names[i],
+				o, bdev_limit_names[i],
 				json_integer((json_int_t)limits[i]));
 	return o;
 }

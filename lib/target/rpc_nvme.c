@@ -48,8 +48,9 @@ ascii_ok(struct rpc_req *req, const char *name, const char *s, size_t max)
 
 	for (i = 0; s[i]; i++) {
 		if (i == max) {
-			bad_params(req, "'%s' is longer than %zu characters",
-				   name, max);
+			bad_params(req,
+				   "'%s' '%.64s' is longer than %zu characters",
+				   name, s, max);
 			return false;
 		}
 		if ((unsigned char)s[i] < 0x20 || (unsigned char)s[i] > 0x7e) {
@@ -229,12 +230,12 @@ struct ns_params {
 	const char *bdev_name, *nguid, *eui64, *ptpl_file;
 	uint32_t nsid, anagrpid;
 	uuid_t uuid;
-	bool nsid_seen, uuid_seen, no_auto_visible;
+	bool uuid_seen, no_auto_visible;
 };
 
 static const struct rpc_param ns_table[] = {
 	PARAM_REQ(struct ns_params, bdev_name, RPC_STRING),
-	PARAM_SEEN(struct ns_params, nsid, RPC_U32),
+	PARAM(struct ns_params, nsid, RPC_U32),
 	PARAM(struct ns_params, nguid, RPC_STRING),
 	PARAM(struct ns_params, eui64, RPC_STRING),
 	PARAM_SEEN(struct ns_params, uuid, RPC_UUID),
@@ -318,17 +319,20 @@ ns_config(struct rpc_req *req, const struct ns_params *p,
 	cfg->nsid = p->nsid;
 	cfg->has_uuid = p->uuid_seen;
 	uuid_copy(cfg->uuid, p->uuid);
-	if (p->nsid_seen && (p->nsid < 1 || p->nsid > NVME_MAX_NS)) {
+	/* 0 is the lowest free one, as if left out: clients in Go send it */
+	if (p->nsid > NVME_MAX_NS) {
 		bad_params(req, "'nsid' %u is out of range: 1 to %d", p->nsid,
 			   NVME_MAX_NS);
 		return false;
 	}
 	if (p->nguid && !parse_hex(p->nguid, cfg->nguid, sizeof(cfg->nguid))) {
-		bad_params(req, "'nguid' must be 32 hexadecimal digits");
+		bad_params(req, "'nguid' '%.64s' must be 32 hexadecimal digits",
+			   p->nguid);
 		return false;
 	}
 	if (p->eui64 && !parse_hex(p->eui64, cfg->eui64, sizeof(cfg->eui64))) {
-		bad_params(req, "'eui64' must be 16 hexadecimal digits");
+		bad_params(req, "'eui64' '%.64s' must be 16 hexadecimal digits",
+			   p->eui64);
 		return false;
 	}
 	cfg->has_nguid = p->nguid != NULL;

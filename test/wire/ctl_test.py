@@ -107,7 +107,8 @@ def test_load():
         return {"method": "bdev_null_create", "params": {"name": name, "block_size": 512, "num_blocks": 8, **more}}
     with Daemon() as d:
         for text, part in [(config(null("a"), {"method": "bdev_raid_create"}), "entry 1, bdev_raid_create: Method not found; nothing was loaded"),
-                           (config(null("a"), {"params": {}}), "entry 1: 'method'"), ("[]", "subsystems"), ("{", "line 1"),
+                           (config(null("a"), {"params": {}}), "entry 1: 'method'"), ("[]", "subsystems"), ("{", "line 1"), ('{"subsystems": [1]}', "'subsystems' 0"),
+                           (config(null("a")).replace("config", "conf"), "'config'"),
                            ('{"subsystems": [], "subsystems": []}', "duplicate")]:
             r = ctl(d, "load", "-", stdin=text)
             assert r.returncode == 1 and part in r.stderr, (text, r)

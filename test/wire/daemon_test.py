@@ -182,6 +182,8 @@ def test_bad_configs():
     null = {"method": "bdev_null_create", "params": {"name": "n0", "block_size": 512, "num_blocks": 8}}
     bad = [("{", "line 1"), ("[]", "'subsystems'"), ('{"subsystems": {}}', "'subsystems'"),
            (json.dumps({"subsystems": [{"subsystem": "bdev", "config": {}}]}), "'config'"),
+           (json.dumps({"subsystems": [{"subsystem": "bdev", "conf": [null]}]}), 'subsystem "bdev": unknown member \'conf\''),
+           (json.dumps({"subsystems": [{"subsystem": "bdev", "config": [null]}, 1]}), "'subsystems' 1"), ('{"subsystems": [{}]}', "'subsystems' 0"),
            (json.dumps({"subsystems": [{"subsystem": "bdev", "config": [null, null]}]}),
             'subsystem "bdev", entry 1, bdev_null_create: File exists'),
            (json.dumps({"subsystems": [{"subsystem": "bdev", "config": [{"method": "nosuch"}]}]}),
@@ -198,7 +200,7 @@ def test_bad_configs():
             assert sorted(os.listdir(d.dir)) == ["config", "log"]
     assert run("-r", "/nonexistent/s").returncode == 1
     r = run("-r", "sock", "-c", "/nonexistent/config")
-    assert r.returncode == 1 and "/nonexistent/config" in r.stderr and not os.path.exists("sock")
+    assert r.returncode == 1 and "/nonexistent/config: No such file" in r.stderr and "belfryctl save" in r.stderr and not os.path.exists("sock")
 
 
 def test_client():
@@ -447,13 +449,13 @@ def test_subsystem_errors():
         raises(-32602, "already exists", d.rpc, create, nqn=NQN)
         d.rpc("bdev_null_create", name="n0", block_size=512, num_blocks=8)
         add = "nvmf_subsystem_add_ns"
-        for ns, part in [({}, "'bdev_name'"), ({"bdev_name": "none"}, "none"), ({"bdev_name": "n0", "nsid": 0}, "'nsid'"),
+        for ns, part in [({}, "'bdev_name'"), ({"bdev_name": "none"}, "none"), ({"bdev_name": "n0", "nsid": 1025}, "'nsid'"),
                          ({"bdev_name": "n0", "nsid": 3}, "'nsid'"), ({"bdev_name": "n0", "nsdi": 1}, "'nsdi'"),
-                         ({"bdev_name": "n0", "nguid": "12"}, "'nguid'"),
-                         ({"bdev_name": "n0", "eui64": "zz" * 8}, "'eui64'"),
+                         ({"bdev_name": "n0", "nguid": "12"}, "'nguid' '12'"),
+                         ({"bdev_name": "n0", "eui64": "zz" * 8}, "'eui64' 'zzz"),
                          ({"bdev_name": "n0", "uuid": "x"}, "'uuid'")]:
             raises(-32602, part, d.rpc, add, nqn=NQN, namespace=ns)
-        assert d.rpc(add, nqn=NQN, namespace={"bdev_name": "n0"}) == 1
+        assert d.rpc(add, nqn=NQN, namespace={"bdev_name": "n0", "nsid": 0}) == 1
         raises(-32602, "n0", d.rpc, add, nqn=NQN, namespace={"bdev_name": "n0"})
         for i in 1, 2:
             d.rpc("bdev_null_create", name=f"n{i}", block_size=512, num_blocks=8)

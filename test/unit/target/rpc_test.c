@@ -343,6 +343,8 @@ static const struct load_case {
 	{ "[]", "'subsystems'" },
 	{ "{\"subsystems\":[],\"subsystems\":[]}", "duplicate" },
 	{ "{\"subsystems\":[{\"config\":5}]}", "'config'" },
+	{ "{\"subsystems\":[{}]}", "'subsystems' 0" },
+	{ "{\"subsystems\":[{\"subsystem\":\"x\",\"conf\":[]}]}", "'conf'" },
 	{ "{\"subsystems\":[{\"subsystem\":\"bdev\",\"config\":[5]}]}",
 	  "\"bdev\", entry 0" },
 	{ "{\"subsystems\":[{\"subsystem\":\"bdev\",\"config\":[{\"method\":"
@@ -365,7 +367,8 @@ test_load_errors(void **state)
 		    !strstr(load_error, "belfry-config"))
 			fail_msg("%s: %s", load_cases[i].text, load_error);
 	}
-	load("{\"subsystems\":[{\"subsystem\":\"x\",\"config\":null},{}]}");
+	load("{\"subsystems\":[{\"subsystem\":\"x\",\"config\":null},"
+	     "{\"subsystem\":\"y\"}]}");
 	assert_string_equal(load_error, "");
 }
 
