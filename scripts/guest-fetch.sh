@@ -182,6 +182,43 @@ fetch_tools()
 	mv "$dir" "$cache/tools"
 }
 
+# What guest-disk.sh needs: UEFI firmware, loaders for it and for SeaBIOS, and what writes them to a disk.
+fetch_boot()
+{
+	dir=$tmp/boot
+	[ -e "$tmp/apt/conf" ] || apt_prepare
+	say "fetching OVMF, systemd-boot, syslinux, mtools (10 MB)"
+	mkdir -p "$tmp/boot-debs" "$dir/bin"
+	(cd "$tmp/boot-debs" && apt-get -q -t $release download ovmf \
+		systemd-boot-efi syslinux syslinux-common mtools \
+		>"$tmp/apt/log" 2>&1) || {
+		cat "$tmp/apt/log" >&2
+		die "apt could not fetch the loaders"
+	}
+	unpack "$dir/root" "$tmp"/boot-debs/*.deb
+	for name in mcopy mformat mmd mattrib mmove; do
+		boot_wrapper $name mtools >"$dir/bin/$name"
+	done
+	boot_wrapper syslinux syslinux >"$dir/bin/syslinux"
+	chmod +x "$dir"/bin/*
+	rm -rf "$dir/root/usr/share/doc" "$dir/root/usr/share/man"
+	echo "$recipe" >"$dir/recipe"
+	rm -rf "$cache/boot"
+	mv "$dir" "$cache/boot"
+}
+
+# Starts PROGRAM under NAME with the loader and the C library of the guest's tools.
+boot_wrapper()
+{
+	cat <<END
+#!/bin/sh
+cache=\$(cd "\$(dirname "\$(readlink -f "\$0")")/../.." && pwd)
+lib=\$cache/tools/root/usr/lib/x86_64-linux-gnu
+exec "\$lib/ld-linux-x86-64.so.2" --inhibit-cache --library-path "\$lib" \\
+	--argv0 $1 "\$cache/boot/root/usr/bin/$2" "\$@"
+END
+}
+
 # True if PART of the cache was made by this version of the script.
 have()
 {
@@ -202,6 +239,7 @@ trap 'exit 130' INT TERM HUP
 
 have qemu || fetch_qemu
 have tools || fetch_tools
+have boot || fetch_boot
 "$here/guest-initrd.sh" "$cache"
 accel=$("$here/guest-accel.sh" "$cache")
 say "ready in $cache: $(cat "$cache/qemu/version"), accelerator $accel"

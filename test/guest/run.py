@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 
+import cases_boot
 import cases_crash
 import cases_idle
 import cases_io
@@ -18,8 +19,8 @@ from peer import Belfryd, Disk, PeerError, QemuNvme, Skip
 from vm import Guest, end_all
 
 CASES = {name[5:]: function
-         for module in (cases_nvme, cases_io, cases_memory, cases_idle,
-                        cases_crash)
+         for module in (cases_nvme, cases_boot, cases_io, cases_memory,
+                        cases_idle, cases_crash)
          for name, function in vars(module).items()
          if name.startswith("case_")}
 CASE_SECONDS = 150

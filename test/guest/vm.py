@@ -124,16 +124,40 @@ def iommu_set(guest, mode, ctrl="nvme0"):
         raise GuestError(f"the IOMMU is in mode {got}, not {kind}")
 
 
-def command(folder, args, mem=512, smp=1, append="", machine="", backend=""):
+def kernel(folder, append):
+    """Arguments that boot the guest set's kernel without a disk."""
+    root = cache()
+    initrd = folder / "initrd.img"
+    if not initrd.exists():
+        initrd = root / "initrd.img"
+    return ["-kernel", str(root / "tools/vmlinuz"), "-initrd", str(initrd),
+            "-append", "console=ttyS0 quiet panic=-1 mitigations=off "
+            "tsc=reliable " + append]
+
+
+def uefi():
+    """Arguments that make UEFI the firmware; what it stores is forgotten."""
+    ovmf = cache() / "boot/root/usr/share/OVMF"
+    flash = "if=pflash,format=raw,file=" + str(ovmf)
+    return ["-drive", flash + "/OVMF_CODE_4M.fd,readonly=on",
+            "-drive", flash + "/OVMF_VARS_4M.fd,snapshot=on"]
+
+
+def boot_disk(path):
+    """A disk that a firmware can boot the guest from."""
+    subprocess.run([SCRIPTS / "guest-disk.sh", cache(), path], check=True)
+
+
+def command(folder, args, mem=512, smp=1, append="", machine="", backend="",
+            firmware=None):
     """QEMU's command line; @args are -device members or plain arguments.
 
     @append, @machine and @backend are added to what the kernel, -machine and
-    the memory's -object are told.
+    the memory's -object are told. @firmware, "bios" or "uefi": it boots from a disk.
     """
     root = cache()
-    initrd = root / "initrd.img"
-    if (folder / "initrd.img").exists():
-        initrd = folder / "initrd.img"
+    boot = {None: lambda: kernel(folder, append), "uefi": uefi,
+            "bios": list}[firmware]
     accel = accelerator()
     line = [
         str(root / "qemu/qemu-system-x86_64"), "-nodefaults",
@@ -142,9 +166,7 @@ def command(folder, args, mem=512, smp=1, append="", machine="", backend=""):
         "-m", f"{mem}M", "-machine", "q35,memory-backend=mem0" + machine,
         "-object", f"memory-backend-memfd,id=mem0,size={mem}M,share=on"
         + backend,
-        "-kernel", str(root / "tools/vmlinuz"), "-initrd", str(initrd),
-        "-append", "console=ttyS0 quiet panic=-1 mitigations=off "
-        "tsc=reliable " + append,
+        *boot(),
     ]
     for arg in args:
         line += ["-device", json.dumps(arg)] if isinstance(arg, dict) \
