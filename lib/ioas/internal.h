@@ -203,7 +203,7 @@ struct ioas_ctx {
 	struct work rel_work;
 	struct reactor_timer linger;
 	bool rel_busy;
-	bool busy;	   /* a map is on the worker: what comes later waits */
+	bool busy; /* a map is on the worker, or an unmap takes several rounds: what comes later waits */
 	struct list queue; /* struct req */
 	uint32_t records;  /* unmaps that are under way */
 	void (*fault_fn)(void *arg);
@@ -258,6 +258,7 @@ void extent_announce(struct ioas_ctx *ctx, struct ioas *as, uint64_t iova,
 /* view.c */
 void view_init(struct ioas_view *v);
 void view_changed(struct ioas_view *v);
-void view_recent(struct ioas_view *v, uint64_t iova, uint64_t last);
+void view_recent(struct ioas_view *v, uint64_t iova, uint64_t last,
+		 uint64_t now);
 
 #endif

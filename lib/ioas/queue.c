@@ -2,8 +2,8 @@
 /*
  * queue: the order of a context's operations. Not for what they do.
  *
- * They run at once, in the order of their calls. While a map is on the worker, or one waits for
- * what is being given back, those behind it wait too: an unmap must see
+ * They run at once, in the order of their calls. While a map is on the worker, an unmap takes several rounds, or a map
+ * waits for what is being given back, those behind it wait too: an unmap must see
  * the map before it. An unmap that waits for I/O holds up nobody.
  */
 #include <assert.h>

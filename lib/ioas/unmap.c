@@ -2,6 +2,9 @@
 /*
  * unmap: ranges go, at once for whoever looks, for good when the last listener has no I/O on them.
  * Detach and destroy are the same with other endings. Not for giving memory back (region.c).
+ *
+ * A client may have 65535 extents, and all of them in one unmap would be ten milliseconds that belong to others. So they
+ * go in slices, one a round; what the client asks for next waits behind.
  */
 #include <assert.h>
 #include <errno.h>
@@ -10,6 +13,8 @@
 
 #include "belfry/log.h"
 #include "internal.h"
+
+#define SLICE 4096u
 
 struct gone {
 	uint64_t iova;
@@ -34,21 +39,30 @@ struct record {
 	struct list waiter; /* in as->waiters */
 	struct gone *gone;
 	struct ioas_extent *told; /* what listeners see; as long as they may */
-	uint32_t ngone, ntold, ntoken;
-	struct ioas_unmap token[];
+	uint32_t ngone, ntold, ntoken, nused;
+	uint32_t want; /* extents, as ngone in the end */
+	uint64_t next; /* where the first of them begins that is still there */
+	struct reactor_msg msg;
+	struct ioas_unmap token[]; /* one for each listener and slice */
 };
+
+static uint32_t
+slices_of(const struct record *rec)
+{
+	return MAX((rec->want + SLICE - 1) / SLICE, 1u);
+}
 
 static struct record *
 record_create(struct ioas_ctx *ctx, const struct req *r, struct ioas *as,
 	      uint32_t ngone, uint32_t ntold)
 {
+	uint32_t slices = MAX((ngone + SLICE - 1) / SLICE, 1u), n = 0, i;
 	struct ioas_listener *l;
 	struct record *rec;
-	uint32_t n = 0;
 
 	if (as == ctx->attached)
 		list_for_each(l, &ctx->listeners, node)
-			n++;
+			n += slices;
 	rec = calloc(1, sizeof(*rec) + n * sizeof(rec->token[0]));
 	if (!rec)
 		return NULL;
@@ -65,10 +79,11 @@ record_create(struct ioas_ctx *ctx, const struct req *r, struct ioas *as,
 	rec->op = r->op;
 	rec->kind = r->kind;
 	rec->as = as;
+	rec->want = ngone;
 	rec->left = 1;
 	rec->sync = true;
 	list_init(&rec->waiter);
-	if (n) {
+	for (i = 0; n && i < slices; i++) {
 		list_for_each(l, &ctx->listeners, node) {
 			struct ioas_unmap *u = &rec->token[rec->ntoken++];
 
@@ -142,20 +157,23 @@ record_add(struct record *rec, uint64_t iova, const struct extent *e)
 			(struct ioas_extent){ iova, e->len, e->delta, e->prot };
 }
 
-/* All at once: a listener that looks for I/O on them looks once. */
+/* All of a slice at once: a listener that looks for I/O on them looks once. */
 static void
-record_tell(struct record *rec)
+record_tell(struct record *rec, uint32_t from)
 {
-	uint32_t i;
+	uint32_t n = rec->ntold - from, i;
 
-	for (i = 0; rec->ntold && i < rec->ntoken; i++) {
-		struct ioas_unmap *u = &rec->token[i];
+	if (!n)
+		return;
+	/* A listener has as many tokens as the others, in their order. */
+	for (i = rec->ntoken / slices_of(rec); i; i--) {
+		struct ioas_unmap *u = &rec->token[rec->nused++];
 
 		if (!u->l)
 			continue;
 		u->owed = true;
 		rec->left++;
-		u->l->unmap(u->l, rec->told, rec->ntold, u);
+		u->l->unmap(u->l, rec->told + from, n, u);
 	}
 }
 
@@ -180,13 +198,12 @@ record_settle(struct record *rec)
 /* How many whole maps' extents are in [iova, last]; -errno when one would be split. */
 static int64_t
 range_count(const struct ioas_ctx *ctx, const struct table *t, uint64_t iova,
-	    uint64_t last, struct cursor *first)
+	    uint64_t last)
 {
 	int64_t split = ctx->mode == IOAS_LEGACY ? -EINVAL : -ENOENT, n = 0;
 	struct cursor c = table_from(t, iova);
 	struct extent *e = NULL;
 
-	*first = c;
 	for (; c.leaf && cursor_iova(c) <= last; c = cursor_next(c), n++) {
 		e = cursor_extent(c);
 		if (cursor_iova(c) < iova ||
@@ -197,35 +214,72 @@ range_count(const struct ioas_ctx *ctx, const struct table *t, uint64_t iova,
 	return e && (e->flags & EXTENT_MORE) ? split : n;
 }
 
-/* Take the extents out of the table, into rec->gone. */
-static void
-range_take(struct record *rec, struct cursor c, uint32_t n)
+/* The next ones leave the table, into rec->gone. */
+static uint32_t
+slice_take(struct record *rec)
 {
-	struct ioas_ctx *ctx = rec->ctx;
 	struct table *t = &rec->as->table;
-	uint32_t i;
+	struct cursor c = table_from(t, rec->next);
+	uint32_t n = MIN(rec->want - rec->ngone, SLICE), i;
+	struct gone *gone = rec->gone + rec->ngone;
 
 	for (i = 0; i < n; i++, c = cursor_next(c)) {
-		rec->gone[i].iova = cursor_iova(c);
-		rec->gone[i].e = *cursor_extent(c);
+		gone[i].iova = cursor_iova(c);
+		gone[i].e = *cursor_extent(c);
 	}
-	rec->ngone = n;
+	rec->ngone += n;
+	if (rec->ngone < rec->want)
+		rec->next = cursor_iova(c);
 	if (n == t->count)
 		table_clear(t);
 	else
 		for (i = 0; i < n; i++)
-			table_remove(t, rec->gone[i].iova);
+			table_remove(t, gone[i].iova);
+	return n;
+}
+
+/* A slice goes. False: there are more. */
+static bool
+slice_run(struct record *rec)
+{
+	struct ioas_ctx *ctx = rec->ctx;
+	struct gone *gone = rec->gone + rec->ngone;
+	uint32_t told = rec->ntold, n = slice_take(rec), i;
+	uint64_t now = util_now_ns();
+
 	ctx->usage.extents -= n;
 	ctx->usage.unmaps += n;
-	if (rec->as != ctx->attached)
+	if (rec->as == ctx->attached) {
+		for (i = 0; i < n; i++) {
+			view_recent(&ctx->view, gone[i].iova,
+				    gone[i].iova + gone[i].e.len - 1, now);
+			record_add(rec, gone[i].iova, &gone[i].e);
+		}
+		view_changed(&ctx->view);
+		record_tell(rec, told);
+	}
+	return rec->ngone == rec->want;
+}
+
+/* A round later. The client may have gone meanwhile, and its address spaces with it. */
+static void
+slice_next(struct reactor_msg *m)
+{
+	struct record *rec = container_of(m, struct record, msg);
+	struct ioas_ctx *ctx = rec->ctx;
+
+	if (!ctx->dying && !slice_run(rec)) {
+		reactor_send(ctx->home, m);
 		return;
-	for (i = 0; i < n; i++)
-		view_recent(&ctx->view, rec->gone[i].iova,
-			    rec->gone[i].iova + rec->gone[i].e.len - 1);
-	view_changed(&ctx->view);
-	for (i = 0; i < n; i++)
-		record_add(rec, rec->gone[i].iova, &rec->gone[i].e);
-	record_tell(rec);
+	}
+	ctx->busy = false;
+	if (ctx->dying && rec->kind == REQ_DESTROY)
+		table_clear(&rec->as->table);
+	if (ctx->dying)
+		record_drop(rec);
+	else
+		record_settle(rec);
+	req_pump(ctx);
 }
 
 int
@@ -233,7 +287,6 @@ unmap_run(struct ioas_ctx *ctx, const struct req *r)
 {
 	struct ioas *as = ioas_find(ctx, r->id);
 	struct record *rec;
-	struct cursor c;
 	int64_t n;
 
 	if (!as)
@@ -242,13 +295,12 @@ unmap_run(struct ioas_ctx *ctx, const struct req *r)
 		return -EBUSY;
 	if (r->kind == REQ_UNMAP) {
 		n = range_count(ctx, &as->table, r->iova,
-				r->iova + (r->len - 1), &c);
+				r->iova + (r->len - 1));
 		if (n < 0)
 			return (int)n;
 		if (!n)
 			return ctx->mode == IOAS_LEGACY ? 0 : -ENOENT;
 	} else {
-		c = table_first(&as->table);
 		n = as->table.count;
 		if (!n && r->kind == REQ_UNMAP_ALL)
 			return 0;
@@ -260,8 +312,14 @@ unmap_run(struct ioas_ctx *ctx, const struct req *r)
 		list_remove(&as->node);
 		ctx->usage.ioas--;
 	}
-	range_take(rec, c, (uint32_t)n);
-	return record_settle(rec);
+	rec->next = r->kind == REQ_UNMAP ? r->iova : 0;
+	if (slice_run(rec))
+		return record_settle(rec);
+	rec->sync = false;
+	ctx->busy = true;
+	rec->msg.fn = slice_next;
+	reactor_send(ctx->home, &rec->msg);
+	return -EINPROGRESS;
 }
 
 /* The device's view goes from one IOAS (or none) to another (or none). */
@@ -269,6 +327,7 @@ int
 attach_run(struct ioas_ctx *ctx, const struct req *r)
 {
 	struct ioas *old = ctx->attached, *as = NULL;
+	uint64_t now = util_now_ns();
 	struct record *rec = NULL;
 	struct ioas_listener *l;
 	struct cursor c;
@@ -290,10 +349,10 @@ attach_run(struct ioas_ctx *ctx, const struct req *r)
 			uint64_t iova = cursor_iova(c);
 
 			view_recent(&ctx->view, iova,
-				    iova + cursor_extent(c)->len - 1);
+				    iova + cursor_extent(c)->len - 1, now);
 			record_add(rec, iova, cursor_extent(c));
 		}
-		record_tell(rec);
+		record_tell(rec, 0);
 	}
 	list_for_each(l, &ctx->listeners, node)
 		listener_replay(ctx, l);

@@ -22,10 +22,9 @@ view_changed(struct ioas_view *v)
 }
 
 void
-view_recent(struct ioas_view *v, uint64_t iova, uint64_t last)
+view_recent(struct ioas_view *v, uint64_t iova, uint64_t last, uint64_t now)
 {
 	struct recent *r = &v->recent[(v->recent_at + RECENT - 1) % RECENT];
-	uint64_t now = util_now_ns();
 
 	if (r->when && r->last != UINT64_MAX && r->last + 1 == iova &&
 	    now - r->when < RECENT_NS / 100) {
@@ -104,6 +103,6 @@ ioas_replica_unmap(struct ioas_view *v, const struct ioas_extent *e)
 	if (!c.leaf || cursor_iova(c) != e->iova)
 		return;
 	table_remove(&v->own, e->iova);
-	view_recent(v, e->iova, e->iova + e->len - 1);
+	view_recent(v, e->iova, e->iova + e->len - 1, util_now_ns());
 	view_changed(v);
 }

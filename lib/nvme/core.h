@@ -35,7 +35,8 @@ struct nvme_core {
 	uint64_t wake_at;	   /* asleep: when what is no doorbell is due */
 	struct nvme_glance glance; /* asleep: at mapped doorbells */
 	struct nvme_pool reqs, iovs;
-	void *scratch; /* bit bucket */
+	uint64_t unmaps; /* counts them, for req->scanned */
+	void *scratch;	 /* bit bucket */
 	struct nvme_core_stats stats;
 };
 #define CORE_SCRATCH_LEN (64u << 10)

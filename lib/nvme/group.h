@@ -71,6 +71,7 @@ struct nvme_group {
 		late_old; /* for maps whose message is still under way; of the round before */
 	struct list buf_waits; /* for scratch or long iov arrays */
 	struct list unmaps;    /* struct unmap_wait (map.c) */
+	uint8_t unmap_bits;    /* of req->unmaps, that are in use */
 	struct reactor_timer
 		timer; /* slow work: paused queues, waits; at home also keep alive, doorbell scan */
 	struct group_call *rest_call; /* to answer when no request is left */

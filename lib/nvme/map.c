@@ -15,6 +15,12 @@
 #define LOST_NS 2000000000u  /* work may wait that long for its queue */
 #define UNMAP_NS 4000000000u /* a client waits 5 s for its answer */
 #define TICK_NS 100000000u
+/*
+ * Pieces of requests that are looked up among the ranges of an unmap in one round: 256 requests of 256 pieces,
+ * and 60000 ranges, would take 10 ms that belong to others.
+ */
+#define SCAN_PIECES 1024u
+_Static_assert(SCAN_PIECES >= REQ_MAX_IOV, "a request at least");
 
 /* Host memory that goes. */
 struct run {
@@ -29,7 +35,10 @@ struct unmap_wait {
 	struct ioas_unmap *u;		/* NULL: a map */
 	const struct ioas_extent *gone; /* of an unmap; there until it is acked */
 	uint32_t ngone;
-	uint32_t pending; /* requests */
+	uint32_t pending; /* requests that use it, of those looked at */
+	uint8_t bit;	  /* of req->unmaps, in those; 0: not begun */
+	bool scanned;	  /* all have been looked at */
+	uint64_t serial;  /* req->scanned, of those */
 	uint64_t seq;	  /* requests mapped later use other extents */
 	uint64_t since;
 	uint32_t n;
@@ -63,8 +72,8 @@ sq_update_stop(struct nvme_sq *sq)
 }
 
 /* Something was mapped: which rings are whole again? */
-void
-map_step(struct nvme_group *g)
+static void
+mapped_step(struct nvme_group *g)
 {
 	req_retry(g, &g->mem_old);
 	if (!g->map_changed)
@@ -95,7 +104,7 @@ map_step(struct nvme_group *g)
 		group_work(g);
 }
 
-/* Looked at once for all maps of a round, in map_step(). */
+/* Looked at once for all maps of a round, in mapped_step(). */
 static void
 group_mapped(struct nvme_group *g)
 {
@@ -270,10 +279,11 @@ req_uses(const struct nvme_req *req, const struct unmap_wait *w)
 	return false;
 }
 
-static uint32_t
-unmap_scan(struct nvme_group *g, const struct unmap_wait *w)
+/* Looks at some of the requests that it may have to wait for; true: that were all. */
+static bool
+unmap_scan(struct nvme_group *g, struct unmap_wait *w)
 {
-	uint32_t n = 0;
+	unsigned left = SCAN_PIECES;
 
 	for (unsigned i = 0; i <= NVME_MAX_IO_QUEUES; i++) {
 		struct nvme_req *req;
@@ -281,13 +291,63 @@ unmap_scan(struct nvme_group *g, const struct unmap_wait *w)
 		if (!g->sqs[i])
 			continue;
 		list_for_each(req, &g->sqs[i]->inflight, node) {
+			if (req->scanned == w->serial || req->seq >= w->seq)
+				continue;
+			if (req->iovcnt > left)
+				return false;
+			left -= req->iovcnt;
+			req->scanned = w->serial;
 			if (req_uses(req, w)) {
-				req->unmaps = 1;
-				n++;
+				req->unmaps |= w->bit;
+				w->pending++;
 			}
 		}
 	}
-	return n;
+	return true;
+}
+
+static void
+unmap_answer(struct nvme_group *g, struct unmap_wait *w)
+{
+	g->unmap_bits &= (uint8_t)~w->bit;
+	list_remove(&w->node);
+	if (!list_empty(&g->unmaps))
+		group_work(g); /* one may wait for the bit */
+	group_return(&w->call);
+}
+
+/*
+ * The first unmap that has not looked at all: one at a time, or they would lose each other's marks. With no bit
+ * left it waits until another one has been answered.
+ */
+static void
+scan_step(struct nvme_group *g)
+{
+	uint8_t bits = (uint8_t)~g->unmap_bits;
+	struct unmap_wait *w;
+
+	list_for_each(w, &g->unmaps, node) {
+		if (w->scanned)
+			continue;
+		if (!w->bit && !bits)
+			return;
+		if (!w->bit) {
+			w->bit = bits & -bits;
+			g->unmap_bits |= w->bit;
+		}
+		group_work(g);
+		w->scanned = unmap_scan(g, w);
+		if (w->scanned && !w->pending)
+			unmap_answer(g, w);
+		return;
+	}
+}
+
+void
+map_step(struct nvme_group *g)
+{
+	scan_step(g);
+	mapped_step(g);
 }
 
 /* Forget what is cached of it. One look at the rings, however many extents go. */
@@ -304,15 +364,13 @@ static void
 unmap_wait(struct nvme_group *g, struct unmap_wait *w)
 {
 	wait_fill(w);
-	w->pending = unmap_scan(g, w);
-	if (!w->pending) {
-		group_return(&w->call);
-		return;
-	}
+	w->serial = ++g->core->unmaps;
 	w->seq = g->seq;
 	w->since = reactor_now();
 	list_push_back(&g->unmaps, &w->node);
-	group_tick(g, UNMAP_NS);
+	scan_step(g);
+	if (!list_empty(&g->unmaps))
+		group_tick(g, UNMAP_NS);
 }
 
 void
@@ -394,20 +452,25 @@ far_unmap(struct nvme_group *g, const struct ioas_extent *e, uint32_t n,
 	group_call(g, &w->call);
 }
 
-/* The same requests are found as when they were counted: iov and seq stand. */
+/* Without another look at its pieces: many such requests may end together. */
 void
 unmap_req_done(struct nvme_req *req)
 {
 	struct nvme_group *g = req->sq->group;
+	struct list ready = LIST_INIT(ready);
+	uint8_t bits = req->unmaps;
 	struct unmap_wait *w, *tmp;
 
 	req->unmaps = 0;
 	list_for_each_safe(w, tmp, &g->unmaps, node) {
-		if (req->seq >= w->seq || !req_uses(req, w) || --w->pending)
+		if (!(bits & w->bit) || --w->pending || !w->scanned)
 			continue;
 		list_remove(&w->node);
-		group_return(&w->call);
+		list_push_back(&ready, &w->node);
 	}
+	/* The client's next one may come from within. */
+	while ((w = list_first(&ready, struct unmap_wait, node)))
+		unmap_answer(g, w);
 }
 
 /* Home, before its listener goes, which answers what is still owed. */
@@ -416,6 +479,7 @@ map_free(struct nvme_group *g)
 {
 	struct unmap_wait *w, *tmp;
 
+	g->unmap_bits = 0;
 	list_for_each_safe(w, tmp, &g->unmaps, node) {
 		list_remove(&w->node);
 		free(w);

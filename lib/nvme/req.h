@@ -22,7 +22,7 @@ struct nvme_req {
 	uint16_t iovcnt;
 	nvme_status_t status;
 	uint8_t flags;	/* REQ_* */
-	uint8_t unmaps; /* not 0: some unmap waits for this request */
+	uint8_t unmaps; /* a bit for each unmap that waits for this request */
 	uint64_t seq;	/* group->seq when the data pointer was mapped */
 	union {
 		struct {
@@ -38,6 +38,7 @@ struct nvme_req {
 	uint32_t buf_len;
 	uint32_t step; /* of a multi-step handler (DSM ranges, broadcast flush) */
 	uint64_t done_len; /* likewise, in bytes (compare, verify) */
+	uint64_t scanned; /* the last unmap that looked whether it waits for this; never cleared */
 	/*
 	 * Set by a handler that returned NVME_PENDING and holds the request without I/O (AER): end it early, by
 	 * req_complete(NVME_SC_ABORT_REQ), exactly once. For Abort and for every reset. NULL: it ends by itself. false: the CQ

@@ -62,7 +62,7 @@ rest_step(struct nvme_group *g)
 	struct group_call *c = g->rest_call;
 	uint8_t level = c ? tour_of(c)->arg : REST_NONE;
 
-	if (!c || g->io_inflight)
+	if (!c || g->io_inflight || !list_empty(&g->unmaps))
 		return;
 	if (level >= REST_FREE)
 		group_reset(g);

@@ -317,6 +317,101 @@ pipelined(void **state)
 	ctx_end(ctx);
 }
 
+#define MANY 20000u
+
+/* @n extents of a page, a page apart. */
+static void
+map_many(struct ioas_ctx *ctx, int fd, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(map_wait(ctx, 1, KiB(8) * i, KiB(4), fd,
+					  i % 16 * KiB(4), RW, NULL),
+				 0);
+}
+
+/* Not all in one round; what comes behind waits; answered when all listeners have acked all of it. */
+static void
+many_go_in_slices(void **state)
+{
+	struct ioas_ctx *ctx = ctx_new(IOAS_LEGACY, NULL);
+	struct wait_op w[3] = { { .op.done = op_done },
+				{ .op.done = op_done },
+				{ .op.done = op_done } };
+	struct spy a = spy_init(true), b = spy_init(false);
+	int fd = mem_create(KiB(64), 3);
+	struct ioas_usage u;
+	unsigned rounds;
+
+	map_many(ctx, fd, MANY);
+	assert_int_equal(map_wait(ctx, 1, GiB(1), KiB(4), fd, 0, RW, NULL), 0);
+	ioas_listen(ctx, &a.l);
+	ioas_listen(ctx, &b.l);
+	/* One that would be split: nothing goes. */
+	assert_int_equal(ioas_unmap(ctx, 1, 0, GiB(1) + 1, &w[0].op), -EINVAL);
+	assert_int_equal(a.unmaps, 0);
+	assert_int_equal(ioas_unmap(ctx, 1, 0, GiB(1), &w[0].op), -EINPROGRESS);
+	assert_int_equal(ioas_map(ctx, 1, 0, KiB(8), dup(fd), 0, RW, &w[1].op),
+			 -EINPROGRESS);
+	assert_int_equal(ioas_unmap(ctx, 1, GiB(1), KiB(4), &w[2].op),
+			 -EINPROGRESS);
+	assert_true(a.unmaps < MANY / 2);
+	for (rounds = 0; b.unmaps < MANY; rounds++) {
+		assert_true(rounds < 100);
+		step();
+	}
+	assert_true(rounds > 3);
+	step_until(&w[1].done);
+	assert_int_equal(w[1].err, 0);
+	assert_non_null(host_of(ctx, 0, KiB(8), RW));
+	assert_null(host_of(ctx, KiB(8) * (MANY - 1), 1, IOAS_READ));
+	assert_null(host_of(ctx, GiB(1), 1, IOAS_READ));
+	assert_int_equal(w[0].done + w[2].done, 0);
+	while (a.n)
+		spy_ack(&a);
+	assert_int_equal(w[0].done + w[2].done, 2);
+	assert_int_equal(w[0].err, 0);
+	assert_int_equal(a.unmaps, MANY + 1);
+	ioas_ctx_usage(ctx, &u);
+	assert_int_equal(u.extents, 1);
+	ioas_unlisten(ctx, &a.l);
+	ioas_unlisten(ctx, &b.l);
+	close(fd);
+	ctx_end(ctx);
+}
+
+/* The client, or a listener, goes before the last slice has. */
+static void
+gone_between_slices(void **state)
+{
+	unsigned fds = fd_count();
+
+	for (unsigned rounds = 0; rounds < 3; rounds++) {
+		struct ioas_ctx *ctx = ctx_new(IOAS_LEGACY, NULL);
+		struct wait_op w = { .op.done = op_done }, w2 = w;
+		struct spy a = spy_init(true), b = spy_init(true);
+		int fd = mem_create(KiB(64), 3);
+
+		map_many(ctx, fd, MANY);
+		ioas_listen(ctx, &a.l);
+		ioas_listen(ctx, &b.l);
+		assert_int_equal(ioas_unmap_all(ctx, 1, &w.op), -EINPROGRESS);
+		assert_int_equal(ioas_unmap_all(ctx, 1, &w2.op), -EINPROGRESS);
+		for (unsigned i = 0; i < rounds; i++)
+			step();
+		ioas_unlisten(ctx, &a.l);
+		if (rounds & 1)
+			step();
+		ioas_unlisten(ctx, &b.l);
+		assert_int_equal(w.done, 0);
+		close(fd);
+		ctx_end(ctx);
+		assert_int_equal(w.done, 1);
+		assert_int_equal(w2.done, 1);
+		assert_int_equal(w2.err, -ECANCELED);
+	}
+	assert_int_equal(fd_count(), fds);
+}
+
 int
 unmap_tests(void)
 {
@@ -327,6 +422,8 @@ unmap_tests(void)
 		cmocka_unit_test(memory_stands),
 		cmocka_unit_test(detach_waits),
 		cmocka_unit_test(pipelined),
+		cmocka_unit_test(many_go_in_slices),
+		cmocka_unit_test(gone_between_slices),
 	};
 
 	return cmocka_run_group_tests_name("unmap", tests, NULL, NULL);

@@ -204,6 +204,41 @@ test_old_request(void **state)
 	assert_true(op.done);
 }
 
+/* More unmaps than there are bits to mark requests with, each of one request's memory; and one of two. */
+static void
+test_many_unmaps(void **state)
+{
+	enum { N = 20 };
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	iova_t at = 0xa0000000;
+	struct guest_op op[N];
+
+	for (unsigned i = 0; i < N; i++)
+		assert_int_equal(guest_map(g, at + i * P, P, OTHER + i * P, 3),
+				 0);
+	fake_bdev_hold(w->disk, true);
+	for (unsigned i = 0; i < N; i++)
+		guest_submit(g, 1, guest_rw(g, 2, 0, 1, at + i * P, 512));
+	guest_step(g, 5);
+	assert_int_equal(fake_bdev_held(w->disk), N);
+	guest_unmap_start(g, at, 2 * P, &op[1]);
+	for (unsigned i = 2; i < N; i++)
+		guest_unmap_start(g, at + i * P, P, &op[i]);
+	guest_step(g, 50);
+	fake_bdev_release(w->disk, 1, 0);
+	guest_step(g, 5);
+	for (unsigned i = 1; i < N; i++) {
+		for (unsigned k = 1; k < N; k++)
+			assert_int_equal(op[k].done, k < i);
+		fake_bdev_release(w->disk, 1, 0);
+		guest_step(g, 20);
+	}
+	assert_true(op[N - 1].done);
+	assert_true(list_empty(&g->ctrl->group.unmaps));
+	assert_int_equal(g->ctrl->group.unmap_bits, 0);
+}
+
 static void
 test_wait_for_memory(void **state)
 {
@@ -384,6 +419,8 @@ map_tests(void)
 		cmocka_unit_test_setup_teardown(test_data_in_flight,
 						world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_old_request, world_setup,
+						world_teardown),
+		cmocka_unit_test_setup_teardown(test_many_unmaps, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_wait_for_memory,
 						world_setup, world_teardown),
