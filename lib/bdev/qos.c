@@ -21,6 +21,9 @@
  * once after a rest, and how late a reactor may be without loss.
  */
 #define BURST_NS 5000000ull
+/* What a kick lets go of a queue: many wait when a limit is lifted, and some disks copy at once. */
+#define KICK_BYTES (1u << 20)
+#define KICK_IO_LEAST (KICK_BYTES / 64) /* an I/O counts as so much */
 
 struct qos {
 	/* Control writes, any reactor reads. */
@@ -148,18 +151,21 @@ bdev_cancel(struct bdev_io *io)
 	return true;
 }
 
-/* Moves those whose time has come to @ready; all, if @any. */
+/* Moves those whose time has come to @ready; whichever, if @any. */
 static void
 take_ready(struct qos_queue *w, struct list *ready, uint64_t now, bool any)
 {
+	int64_t left = KICK_BYTES;
 	struct bdev_io *io;
 
-	while ((io = list_first(&w->waiting, struct bdev_io, node))) {
+	while (left > 0 &&
+	       (io = list_first(&w->waiting, struct bdev_io, node))) {
 		if (!any && !w->due)
 			w->due = due_of(io, now);
 		if (!any && w->due > now)
 			return;
 		w->due = 0;
+		left -= (int64_t)MAX(MIN(io->len, KICK_BYTES), KICK_IO_LEAST);
 		io->flags &= (uint8_t)~BDEV_IO_WAITS;
 		list_remove(&io->node);
 		list_push_back(ready, &io->node);
@@ -188,7 +194,8 @@ qos_kick(struct bdev_engine *e)
 	list_splice(&ended, &ch->qos.cancelled);
 	take_ready(&ch->qos.reads, &ready, *ch->clock, any);
 	take_ready(&ch->qos.writes, &ready, *ch->clock, any);
-	if (any)
+	if (any && list_empty(&ch->qos.reads.waiting) &&
+	    list_empty(&ch->qos.writes.waiting))
 		deactivate(ch);
 	/* The last one may end the channel: only the local lists from here. */
 	while ((io = list_first(&ended, struct bdev_io, node))) {
@@ -277,7 +284,7 @@ change_end(struct reactor_msg *m)
 		ctl->done(ctl, 0);
 }
 
-/* The next kick asks for the first ones anew, or lets all go. */
+/* The next kick asks for the first ones anew, or begins to let all go. */
 static void
 change_visit(struct reactor_msg *m)
 {

@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "common_vm.h"
 
@@ -42,14 +43,26 @@ check_gap(const char *what, unsigned most_us)
 }
 
 static int
-setup_vm(void **state)
+start_vm(const char *where)
 {
 	neighbour_start(&n, "vm1");
-	vm_start(&v, "long", false);
+	vm_start(&v, where, false);
 	vm_more_queues(&v, MANY, false);
 	usleep(20000);
 	neighbour_gap_us(&n);
 	return 0;
+}
+
+static int
+setup_vm(void **state)
+{
+	return start_vm("long");
+}
+
+static int
+setup_limited(void **state)
+{
+	return start_vm("limited");
 }
 
 static int
@@ -169,9 +182,164 @@ test_compares(void **state)
 	check_gap("compares", 6000);
 }
 
+/* ---- memory that goes ---- */
+
+#define PIECES 256u /* of a command of 1 MiB, none of which is beside another */
+#define RANGES 60000u
+
+/* Commands of as many pieces as there may be, and an unmap of as many ranges: each piece is looked up. */
+static void
+test_unmap(void **state)
+{
+	uint64_t *list = (uint64_t *)v.a[A_LIST].va, base = 0x1000000000, at;
+	struct sqe e = { .opc = OPC_READ,
+			 .nsid = SLOW,
+			 .prp1 = v.a[A_DATA].iova + (PIECES - 1) * PAGE,
+			 .prp2 = v.a[A_LIST].iova,
+			 .dw12 = PIECES * 8 - 1 };
+	int fd = memfd_create("ranges", MFD_CLOEXEC);
+	uint64_t start;
+	unsigned i;
+
+	assert_int_equal(ftruncate(fd, (off_t)(2 * RANGES * PAGE)), 0);
+	for (i = 0; i < RANGES; i++) {
+		at = base + 2 * i * PAGE;
+		assert_int_equal(vm_map_fd(&v, 0, fd, 2 * i * PAGE, PAGE, true,
+					   true, &at),
+				 0);
+	}
+	for (i = 0; i < PIECES - 1; i++)
+		list[i] = v.a[A_DATA].iova + (PIECES - 2 - i) * PAGE;
+	vm_fill_queues(&v, &e);
+	neighbour_gap_us(&n);
+	ring_full(1, 5);
+	usleep(SLOW_MS * 1000 / 2);
+	check_gap("long commands", 2500);
+	start = now_ms();
+	assert_int_equal(vm_unmap_range(&v, 0, base, 2 * RANGES * PAGE), 0);
+	print_message("unmapped in %llu ms\n",
+		      (unsigned long long)(now_ms() - start));
+	usleep(20000);
+	check_gap("unmap beside them", 2500);
+	usleep(2 * SLOW_MS * 1000); /* they have ended */
+	ring_full(6, 9);
+	usleep(SLOW_MS * 1000 / 2);
+	neighbour_gap_us(&n);
+	start = now_ms();
+	assert_int_equal(vm_unmap(&v, A_DATA), 0);
+	assert_true(now_ms() - start > SLOW_MS / 6);
+	check_gap("unmap of theirs", 2500);
+	close(fd);
+}
+
+/* ---- limits ---- */
+
+static void
+set_limit(int ios)
+{
+	json_decref(
+		rpc("bdev_set_qos_limit", json_pack("{s:s,s:i}", "name", "lq",
+						    "rw_ios_per_sec", ios)));
+}
+
+/* All that a controller may have waits for a limit; then it is lifted, then all is given up. */
+static void
+test_limit(void **state)
+{
+	uint64_t *list = (uint64_t *)v.a[A_LIST].va;
+	struct sqe e = { .opc = OPC_WRITE,
+			 .nsid = 1,
+			 .prp1 = v.a[A_DATA].iova,
+			 .prp2 = v.a[A_LIST].iova,
+			 .dw12 = 127 };
+	unsigned i;
+
+	for (i = 0; i < 15; i++)
+		list[i] = v.a[A_DATA].iova + (i + 1) * PAGE;
+	vm_fill_queues(&v, &e);
+	ring_full(1, 1); /* the memory's first touch */
+	usleep(50000);
+	neighbour_gap_us(&n);
+	set_limit(100);
+	ring_full(2, MANY);
+	usleep(300000);
+	check_gap("waiting", 2500);
+	set_limit(0);
+	usleep(300000);
+	check_gap("let go", 2500);
+	set_limit(100);
+	for (i = 1; i <= MANY; i++) {
+		__atomic_store_n(v.db + 2 * i + 1, FULL, __ATOMIC_RELEASE);
+		__atomic_store_n(v.db + 2 * i, FULL - 1, __ATOMIC_RELEASE);
+	}
+	usleep(100000);
+	neighbour_gap_us(&n);
+	region_put(v.c, 0, 0x14, 0, 4); /* CC.EN */
+	for (i = 0; vm_csts(&v) & CSTS_RDY; i++) {
+		assert_true(i < 1000);
+		usleep(1000);
+	}
+	print_message("given up: neighbour's largest gap %llu us\n",
+		      (unsigned long long)neighbour_gap_us(&n));
+	set_limit(0);
+}
+
+/* ---- many clients ---- */
+
+#define CROWD 8u
+
+/* Each has as many commands of 64 KiB under way as two queues hold, on a disk of its own; memory moves them. */
+static void
+test_crowd(void **state)
+{
+	static struct vm crowd[CROWD];
+	struct sqe e = { .opc = OPC_WRITE, .nsid = 1, .dw12 = 127 };
+	unsigned i, k, q, tail = 0;
+	uint64_t end;
+
+	for (i = 0; i < CROWD; i++) {
+		uint64_t *list;
+		char name[8];
+
+		snprintf(name, sizeof(name), "crowd%u", i);
+		vm_start(&crowd[i], name, false);
+		vm_more_queues(&crowd[i], 2, false);
+		list = (uint64_t *)crowd[i].a[A_LIST].va;
+		for (k = 0; k < 15; k++)
+			list[k] = crowd[i].a[A_DATA].iova + (k + 1) * PAGE;
+		e.prp1 = crowd[i].a[A_DATA].iova;
+		e.prp2 = crowd[i].a[A_LIST].iova;
+		for (k = 0; k < DEPTH; k++) {
+			e.opc = k % 2 ? OPC_WRITE : OPC_READ;
+			e.dw10 = k * 128;
+			memcpy(crowd[i].a[A_SQ].va + k * sizeof(e), &e,
+			       sizeof(e));
+		}
+	}
+	for (end = now_ms() + 600; now_ms() < end; usleep(500)) {
+		if (now_ms() < end - 300) /* memory's first touch */
+			neighbour_gap_us(&n);
+		for (i = 0; i < CROWD * 2; i++) {
+			q = i % 2 + 1;
+			/* What it has not completed yet is no head, and is not believed. */
+			__atomic_store_n(crowd[i / 2].db + 2 * q + 1, tail,
+					 __ATOMIC_RELEASE);
+			__atomic_store_n(crowd[i / 2].db + 2 * q,
+					 (tail + FULL) % DEPTH,
+					 __ATOMIC_RELEASE);
+		}
+		tail = (tail + FULL) % DEPTH;
+	}
+	check_gap("crowd", 2500);
+	for (i = 0; i < CROWD; i++)
+		vm_kill(&crowd[i]);
+}
+
 static int
 setup(void **state)
 {
+	char name[8], disk[8];
+	unsigned i;
 	int err = daemon_setup(state);
 
 	if (err)
@@ -184,6 +352,14 @@ setup(void **state)
 			json_pack("{s:s,s:{s:s}}", "nqn",
 				  "nqn.2024-01.io.example:long", "namespace",
 				  "bdev_name", "ld")));
+	wire_malloc("lq", 8192);
+	wire_export("limited", "lq");
+	for (i = 0; i < CROWD; i++) {
+		snprintf(name, sizeof(name), "crowd%u", i);
+		snprintf(disk, sizeof(disk), "c%u", i);
+		wire_malloc(disk, 262144); /* more than caches hold */
+		wire_export(name, disk);
+	}
 	return 0;
 }
 
@@ -196,6 +372,10 @@ main(void)
 		TEST(test_long_lists),
 		TEST(test_parked),
 		TEST(test_compares),
+		TEST(test_unmap),
+		TEST(test_crowd),
+		cmocka_unit_test_setup_teardown(test_limit, setup_limited,
+						teardown_vm),
 	};
 
 	return cmocka_run_group_tests_name("wire burden", tests, setup,
