@@ -172,5 +172,7 @@ void reactor_for_each_poller(struct reactor *r,
 					void *arg),
 			     void *arg);
 enum reactor_idle reactor_idle_policy(void);
+/* How long one spins after the last work, ns. UINT64_MAX: it never sleeps. */
+uint64_t reactor_spin(void);
 
 #endif

@@ -110,10 +110,10 @@ struct aio_engine {
 	unsigned queued;
 	unsigned depth;
 	unsigned inflight;
-	unsigned unarmed; /* of those, which will not signal the eventfd */
-	bool armed;	  /* the reactor may be asleep */
-	bool slow;	  /* completions take longer than it spins */
-	bool adaptive;
+	unsigned unarmed;    /* of those, which will not signal the eventfd */
+	bool armed;	     /* the reactor may be asleep */
+	bool slow;	     /* completions take longer than it spins */
+	uint64_t slow_ns;    /* half of what the reactor spins */
 	struct list waiting; /* channels with I/Os for which there is no room */
 	struct bounce_pool bounce;
 	struct bdev_reactor *br;

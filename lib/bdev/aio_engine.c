@@ -24,7 +24,6 @@
 #define DEPTH_MIN 64
 #define REAP_MAX 256
 #define DISK_BUSY 64	  /* I/Os: a disk that has so many is not idle soon */
-#define SLOW_NS 500000	  /* half of what a reactor spins */
 #define UNARMED_NS 100000 /* longest sleep while some will not wake it */
 
 #define RING_MAGIC 0xa10a10a1u
@@ -282,7 +281,7 @@ aio_reap(struct bdev_engine *e)
 	if (n) {
 		/* the events are read: the kernel may use their room */
 		__atomic_store_n(&ring->head, head, __ATOMIC_RELEASE);
-		eng->slow = eng->adaptive && reactor_now() - start > SLOW_NS;
+		eng->slow = reactor_now() - start > eng->slow_ns;
 	}
 	return n;
 }
@@ -412,7 +411,7 @@ engine_setup(struct aio_engine *eng, struct bdev_reactor *br)
 				       .sleep = aio_sleep,
 				       .wake = aio_wake };
 	list_init(&eng->waiting);
-	eng->adaptive = reactor_idle_policy() == REACTOR_IDLE_ADAPTIVE;
+	eng->slow_ns = reactor_spin() / 2;
 	bounce_init(&eng->bounce, br->reactor);
 	err = setup_context(eng);
 	if (err)

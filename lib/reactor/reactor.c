@@ -332,3 +332,10 @@ reactor_idle_policy(void)
 {
 	return all.idle;
 }
+
+uint64_t
+reactor_spin(void)
+{
+	return all.idle == REACTOR_IDLE_ADAPTIVE ? all.r[0]->spin_ns
+						 : UINT64_MAX;
+}

@@ -480,6 +480,31 @@ sleep_loses_no_completion(void **state)
 	unit_close(&d);
 }
 
+/* An I/O took longer than the reactor spins: the next one has to wake it. */
+static void
+short_spin_is_known(void **state)
+{
+	uint8_t buf[512] __attribute__((aligned(512)));
+	struct unit_io u;
+	struct unit_dev d;
+	struct unit_ctl c;
+
+	unit_start(1);
+	assert_int_equal(unit_aio("a", unit_file("w", LEN), 512, &c), 0);
+	unit_open(&d, "a");
+	unit_io(&u, d.ch, BDEV_READ, 0, buf, 512);
+	bdev_submit(&u.io);
+	for (unsigned i = 0; i < 8; i++) /* its clock may stand in some */
+		reactor_step(reactor_get(0));
+	assert_int_equal(unit_wait(&u), 0);
+	u.done = 0;
+	bdev_submit(&u.io);
+	assert_true(aio_req_of(&u.io)->armed);
+	assert_int_equal(unit_wait(&u), 0);
+	unit_close(&d);
+	unit_teardown(NULL);
+}
+
 /* Without the ring's layout there is the system call. */
 static void
 reaps_without_the_ring(void **state)
@@ -540,6 +565,7 @@ aio_tests(void)
 		T(rescan_follows_the_file),
 		T(discard_frees_blocks),
 		T(sleep_loses_no_completion),
+		cmocka_unit_test(short_spin_is_known),
 		T(reaps_without_the_ring),
 		T(delete_while_open_and_busy),
 	};

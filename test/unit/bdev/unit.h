@@ -18,6 +18,7 @@
 #include "internal.h"
 
 /* One reactor, this thread's; fini checks that no device is left. */
+void unit_start(uint32_t spin_us);
 int unit_setup(void **state);
 int unit_teardown(void **state);
 /* One round: reactor, kick, reap. */
