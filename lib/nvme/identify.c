@@ -62,8 +62,8 @@ fill_ctrl_nvm(const struct nvme_ctrl *ctrl, struct nvme_id_ctrl *id)
 	uint32_t nn = subsys_config(ctrl->subsys)->max_namespaces;
 
 	id->rab = 6;
-	/* Other listeners of the subsystem bring controllers of their own. */
-	id->cmic = NVME_CTRL_CMIC_MULTI_CTRL;
+	/* Other listeners of the subsystem bring controllers of their own, each behind a port of its own. */
+	id->cmic = NVME_CTRL_CMIC_MULTI_PORT | NVME_CTRL_CMIC_MULTI_CTRL;
 	id->sqes = 6 << 4 | 6;
 	id->cqes = 4 << 4 | 4;
 	id->maxcmd = (uint16_t)MIN(ctrl->cfg.max_depth, 0xffffu);

@@ -3,6 +3,8 @@
 import re
 import time
 
+from peer import Skip
+
 D = "/dev/nvme0"
 
 
@@ -175,6 +177,103 @@ def case_format(env):
         status, out = guest.run(f"nvme {bad}")
         if peer.is_belfry:
             env.expect(status, f"nvme {bad} was not refused")
+
+
+WORKS = """
+id-ctrl {D} -H
+id-ns {ns} -H
+nvm-id-ctrl {D}
+nvm-id-ns {ns}
+cmdset-ind-id-ns {ns}
+id-iocs {D}
+list-ctrl {D}
+smart-log {D} -n 1
+error-log {D} -e 64
+fid-support-effects-log {D}
+mi-cmd-support-effects-log {D}
+set-feature {D} -f 1 -V 7
+set-feature {D} -f 2 -V 0x20
+set-feature {D} -f 4 -V 0x170
+set-feature {D} -f 5 -n 1 -V 10
+set-feature {D} -f 8 -V 0
+set-feature {D} -f 9 -V 0x10001
+set-feature {D} -f 0xa -V 1
+dsm {ns} -d -s 0 -b 8
+dsm {ns} -w -s 0 -b 8
+"""
+
+REFUSED = {
+    "Invalid Field in Command": """
+list-ns {D} --all
+list-ctrl {D} -n 1
+id-uuid {D}
+id-nvmset {D}
+id-ns-granularity {D}
+primary-ctrl-caps {D}
+list-secondary {D}
+list-endgrp {D}
+get-feature {D} -f 3
+get-feature {D} -f 0xc
+get-feature {D} -f 0xd
+get-feature {D} -f 0x81
+set-feature {D} -f 2 -V 1
+set-feature {D} -f 9 -V 0xffff
+set-feature {D} -f 0x10 -V 0
+set-feature {D} -f 0x84 -n 1 -V 1""",
+    "Invalid Namespace or Format": """
+id-ns {D} -n 77777
+get-feature {D} -f 5
+smart-log {D} -n 77777""",
+    "Feature Identifier Not Saveable": "set-feature {D} -f 4 -V 350 --save",
+    "Command Sequence Error": "set-feature {D} -f 7 -V 0x10001",
+    "Invalid Log Page": """
+self-test-log {D}
+persistent-event-log {D} -a 1
+sanitize-log {D}
+endurance-log {D} -g 1
+ana-log {D}
+resv-notif-log {D}
+lba-status-log {D}
+get-log {D} -i 7 -l 512
+get-log {D} -i 8 -l 512""",
+    "Invalid Command Opcode": """
+device-self-test {D} -n 1 -s 1
+sanitize {D} -a 1
+get-lba-status {ns} -s 0 -m 10 -a 0x10
+resv-report {ns} -e
+resv-register {ns} --nrkey=1 -r 0
+copy {ns} -d 8 -s 0 -b 0
+write-uncor {ns} -s 0 -c 0
+security-recv {D} -p 0 -s 0 -t 16 -x 16
+dir-receive {ns} -D 0 -O 1 -l 4096
+delete-ns {D} -n 2
+attach-ns {D} -n 1 -c 0
+fw-download {D} -f /bin/busybox
+fw-commit {D} -s 1 -a 1
+virt-mgmt {D} -c 0 -r 0 -a 1 -n 0""",
+}
+
+
+def case_refusals(env):
+    """What nvme-cli knows and we have, and what we refuse, by its status."""
+    peer, _, disks, guest = env.main()
+    if not peer.is_belfry:
+        raise Skip("what is refused is belfryd's choice")
+
+    def lines(text):
+        text = text.format(D=D, ns=disks[0].device)
+        return text.strip().splitlines()
+
+    for line in lines(WORKS):
+        guest.check(f"nvme {line}")
+    for status, text in REFUSED.items():
+        for line in lines(text):
+            failed, out = guest.run(f"nvme {line} 2>&1")
+            env.expect(failed and status in out, f"nvme {line}: {out[:200]}")
+    log = guest.json(f"nvme error-log {D} -e 1 -o json")["errors"][0]
+    env.expect(log["sqid"] == 0 and "status_field" in log, f"entry: {log}")
+    guest.check(f"nvme reset {D}", 60)  # the features are as they were
+    guest.wait_for(f"[ -b {disks[0].device} ]")
 
 
 def case_reset(env):

@@ -125,6 +125,7 @@ describes_the_controller(void **state)
 	assert_int_equal(id->cntlid, fx->ctrl->cntlid);
 	assert_int_equal(id->ver, 0x20000);
 	assert_int_equal(id->cntrltype, 1);
+	assert_int_equal(id->cmic, 3); /* ports, controllers */
 	assert_int_equal(id->oacs, 0);
 	assert_int_equal(id->aerl, NVME_AER_MAX - 1);
 	assert_int_equal(id->elpe, NVME_ERRLOG_ENTRIES - 1);
