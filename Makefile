@@ -51,7 +51,7 @@ APPS := belfryd belfryctl belfry-perf
 DEPS_belfryd     := target
 DEPS_belfryctl   := util
 DEPS_belfry-perf := host
-LIBS_belfryctl   := -ljansson
+LIBS_belfryctl   := -ljansson -lcrypto
 
 # closure X: what X stands on, itself included; archives and libs of that.
 closure = $(sort $(1) $(foreach d,$(DEPS_$(1)),$(call closure,$(d))))

@@ -36,6 +36,8 @@ connect_to(struct ctl *c)
 	err = -errno;
 	close(c->fd);
 	c->fd = -1;
+	if (c->quiet)
+		return err;
 	fprintf(stderr, "belfryctl: cannot reach belfryd at %s: %s\n",
 		c->socket, strerror(-err));
 	if (err == -ENOENT || err == -ECONNREFUSED)

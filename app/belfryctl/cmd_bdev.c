@@ -8,9 +8,92 @@
 
 #include "ctl.h"
 
+static const struct {
+	const char *opt, *member, *unit;
+} limits[] = { { "iops", "rw_ios_per_sec", "I/O/s" },
+	       { "rw", "rw_mbytes_per_sec", "MiB/s" },
+	       { "read", "r_mbytes_per_sec", "MiB/s read" },
+	       { "write", "w_mbytes_per_sec", "MiB/s written" } };
+
+/* "2000 I/O/s, 10 MiB/s read"; "none" */
+static const char *
+limits_text(const json_t *bdev)
+{
+	const char *text = "none";
+
+	for (unsigned i = 0; i < ARRAY_SIZE(limits); i++) {
+		json_int_t v = json_integer_value(json_object_get(
+			json_object_get(bdev, "assigned_rate_limits"),
+			limits[i].member));
+
+		if (v)
+			text = ctl_fmt("%s%s%lld %s",
+				       !strcmp(text, "none") ? "" : text,
+				       !strcmp(text, "none") ? "" : ", ",
+				       (long long)v, limits[i].unit);
+	}
+	return text;
+}
+
+/* What of @key the device's module has to say, or NULL. */
+static const json_t *
+driver_value(const json_t *bdev, const char *key)
+{
+	json_t *driver;
+	const char *name;
+
+	json_object_foreach(json_object_get(bdev, "driver_specific"), name,
+			    driver)
+		if (json_object_get(driver, key))
+			return json_object_get(driver, key);
+	return NULL;
+}
+
+static int
+bdev_show(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	static const char *const text[][2] = {
+		{ "name", "Name" },
+		{ "product_name", "Type" },
+		{ "uuid", "UUID" },
+		{ "claimed_by", "Used by" },
+	};
+	json_t *r = ctl_call(c, "bdev_get_bdevs",
+			     json_pack("{s:s}", "name", args[0]), NULL),
+	       *b = json_array_get(r, 0);
+	uint64_t block = (uint64_t)json_integer_value(
+			 json_object_get(b, "block_size")),
+		 n = (uint64_t)json_integer_value(
+			 json_object_get(b, "num_blocks"));
+	const char *s;
+
+	if (!r)
+		return CTL_FAILED;
+	for (size_t i = 0; !c->json && i < ARRAY_SIZE(text); i++)
+		if ((s = json_string_value(json_object_get(b, text[i][0]))))
+			printf("%-9s %s\n", text[i][1], s);
+	if (c->json) {
+		ctl_print_json(b);
+	} else {
+		printf("%-9s %s, %llu blocks of %llu bytes\n", "Size",
+		       ctl_size(block * n), (unsigned long long)n,
+		       (unsigned long long)block);
+		if ((s = json_string_value(driver_value(b, "filename"))))
+			printf("%-9s %s\n", "File", s);
+		if ((s = json_string_value(driver_value(b, "base_bdev_name"))))
+			printf("%-9s %s\n", "Base", s);
+		if (json_is_true(driver_value(b, "readonly")))
+			printf("%-9s refused\n", "Writes");
+		printf("%-9s %s\n", "Limits", limits_text(b));
+	}
+	json_decref(r);
+	return CTL_OK;
+}
+
 static int
 bdev_list(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
+	bool limited = false;
 	json_t *r, *b;
 	struct table *t;
 	size_t i;
@@ -24,14 +107,18 @@ bdev_list(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 		json_decref(r);
 		return CTL_OK;
 	}
-	t = table_new("NAME,TYPE,SIZE>,BLOCK>,IN USE,UUID,FILE");
+	json_array_foreach(r, i, b)
+		limited = limited || strcmp(limits_text(b), "none");
+	/* a table without that column leaves it out of its rows */
+	t = table_new(limited ? "NAME,TYPE,SIZE>,BLOCK>,IN USE,UUID,FILE,LIMITS"
+			      : "NAME,TYPE,SIZE>,BLOCK>,IN USE,UUID,FILE");
 	json_array_foreach(r, i, b) {
 		uint64_t block = (uint64_t)json_integer_value(
 			json_object_get(b, "block_size"));
 		uint64_t n = (uint64_t)json_integer_value(
 			json_object_get(b, "num_blocks"));
-		json_t *aio = json_object_get(
-			json_object_get(b, "driver_specific"), "aio");
+		const char *file =
+			json_string_value(driver_value(b, "filename"));
 
 		table_row(t, json_string_value(json_object_get(b, "name")),
 			  json_string_value(json_object_get(b, "product_name")),
@@ -40,10 +127,7 @@ bdev_list(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 			  json_is_true(json_object_get(b, "claimed")) ? "yes"
 								      : "no",
 			  json_string_value(json_object_get(b, "uuid")),
-			  aio ? json_string_value(
-					json_object_get(aio, "filename"))
-			      : "-",
-			  NULL);
+			  file ? file : "-", limits_text(b), NULL);
 	}
 	table_print(t, stdout);
 	json_decref(r);
@@ -84,8 +168,6 @@ create_aio(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	}
 	if (ctl_opt(opts, "read-only"))
 		json_object_set_new(p, "readonly", json_true());
-	if (ctl_opt(opts, "nowait"))
-		json_object_set_new(p, "nowait", json_true());
 	return ctl_do_say(c, "bdev_aio_create", p,
 			  "Created block device %s on %s.", args[0], args[1]);
 }
@@ -227,12 +309,6 @@ bdev_resize(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 static int
 bdev_limit(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	static const struct {
-		const char *opt, *member;
-	} limits[] = { { "iops", "rw_ios_per_sec" },
-		       { "rw", "rw_mbytes_per_sec" },
-		       { "read", "r_mbytes_per_sec" },
-		       { "write", "w_mbytes_per_sec" } };
 	json_t *p = json_pack("{s:s}", "name", args[0]);
 	uint32_t n;
 
@@ -270,15 +346,20 @@ struct ctl_cmd cmds_bdev[] = {
 	  1,
 	  bdev_list,
 	  { { 0 } } },
+	{ "bdev show",
+	  "NAME",
+	  "Show one with its options and limits",
+	  1,
+	  1,
+	  bdev_show,
+	  { { 0 } } },
 	{ "bdev create aio",
 	  "NAME FILE",
 	  "Make a block device of a file or a disk",
 	  2,
 	  2,
 	  create_aio,
-	  { COMMON_OPTS,
-	    { "read-only", NULL, "refuse writes", NULL },
-	    { "nowait", NULL, "never let a submission block", NULL } } },
+	  { COMMON_OPTS, { "read-only", NULL, "refuse writes", NULL } } },
 	{ "bdev create malloc",
 	  "NAME SIZE",
 	  "Make a block device in memory",

@@ -368,6 +368,109 @@ stop(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 			  "belfryd is stopping.");
 }
 
+/* All flags, or one set or cleared. */
+static int
+log_flag(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	bool on = nargs == 2 && !strcmp(args[1], "on");
+	json_t *r, *v;
+	const char *flag;
+
+	if (nargs == 1 || (nargs == 2 && !on && strcmp(args[1], "off"))) {
+		fprintf(stderr,
+			"belfryctl: 'log-flag' needs FLAG and on or off; alone it shows them\n");
+		return CTL_USAGE;
+	}
+	if (nargs)
+		return ctl_do_say(c, on ? "log_set_flag" : "log_clear_flag",
+				  json_pack("{s:s}", "flag", args[0]),
+				  "Messages of %s at level DEBUG are %s now.",
+				  args[0], args[1]);
+	r = ctl_call(c, "log_get_flags", NULL, NULL);
+	if (!r)
+		return CTL_FAILED;
+	if (c->json)
+		ctl_print_json(r);
+	else
+		json_object_foreach(r, flag, v)
+			printf("%-10s %s\n", flag,
+			       json_is_true(v) ? "on" : "off");
+	json_decref(r);
+	return CTL_OK;
+}
+
+/* Prints what came from *id on, and moves it behind that. */
+static int
+events_print(struct ctl *c, json_int_t *id)
+{
+	json_t *r = ctl_call(c, "notify_get_notifications",
+			     json_pack("{s:I}", "id", *id), NULL),
+	       *e;
+	size_t i;
+
+	if (!r)
+		return CTL_FAILED;
+	json_array_foreach(r, i, e) {
+		json_int_t n = json_integer_value(json_object_get(e, "id"));
+
+		if (n > *id && !c->json)
+			printf("%lld to %lld are not kept any more\n",
+			       (long long)*id, (long long)n - 1);
+		*id = n + 1;
+		if (c->json) {
+			json_dumpf(e, stdout, JSON_COMPACT);
+			putchar('\n');
+			continue;
+		}
+		printf("%6lld  %-15s  %s\n", (long long)n,
+		       json_string_value(json_object_get(e, "type")),
+		       json_string_value(json_object_get(e, "ctx")));
+	}
+	fflush(stdout);
+	json_decref(r);
+	return CTL_OK;
+}
+
+static int
+events(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	const char *since = ctl_opt(opts, "since");
+	uint32_t from = 0;
+	json_int_t id;
+	int rc;
+
+	if (since && !ctl_parse_u32(since, "since", &from))
+		return CTL_USAGE;
+	id = from;
+	rc = events_print(c, &id);
+	while (!rc && ctl_opt(opts, "follow") && !ferror(stdout)) {
+		ctl_sleep(0.5);
+		rc = events_print(c, &id);
+	}
+	return rc;
+}
+
+/* For scripts that start the daemon: its socket may not be there yet, and a configuration takes its time. */
+static int
+wait_ready(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	double left = c->timeout_s;
+	json_t *r = NULL;
+
+	for (c->quiet = true; !r && left > 0; left -= 0.02) {
+		r = ctl_call(c, "framework_wait_init", NULL, NULL);
+		if (!r && c->fd >= 0)
+			return CTL_FAILED; /* reached, and refused */
+		if (!r)
+			ctl_sleep(0.02);
+	}
+	c->quiet = false;
+	if (!r)
+		return ctl_do(c, "framework_wait_init", NULL);
+	json_decref(r);
+	return CTL_OK;
+}
+
 struct ctl_cmd cmds_daemon[] = {
 	{ "save",
 	  "[FILE]",
@@ -391,6 +494,28 @@ struct ctl_cmd cmds_daemon[] = {
 	  1,
 	  1,
 	  log_level,
+	  { { 0 } } },
+	{ "log-flag",
+	  "[FLAG on|off]",
+	  "Show or set which parts write at level DEBUG",
+	  0,
+	  2,
+	  log_flag,
+	  { { 0 } } },
+	{ "events",
+	  "",
+	  "Show which block devices came and went",
+	  0,
+	  0,
+	  events,
+	  { { "since", "ID", "from this one on [the oldest kept]", NULL, 0 },
+	    { "follow", NULL, "go on until interrupted", NULL, 'f' } } },
+	{ "wait",
+	  "",
+	  "Wait until the daemon is there and ready",
+	  0,
+	  0,
+	  wait_ready,
 	  { { 0 } } },
 	{ "version", "", "The daemon's version", 0, 0, version, { { 0 } } },
 	{ "stop", "", "Stop the daemon cleanly", 0, 0, stop, { { 0 } } },

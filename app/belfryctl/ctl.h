@@ -21,8 +21,9 @@ struct ctl {
 	const char *socket;
 	double timeout_s;
 	bool json;
-	int fd;	  /* -1: not connected yet */
-	char *rx; /* bytes read behind the last reply */
+	bool quiet; /* no message when the daemon cannot be reached */
+	int fd;	    /* -1: not connected yet */
+	char *rx;   /* bytes read behind the last reply */
 	size_t rx_len;
 	unsigned next_id;
 };
@@ -46,7 +47,7 @@ struct ctl_cmd {
 
 /* Tables, each ending in a row without words. */
 extern struct ctl_cmd cmds_bdev[], cmds_nvmf[], cmds_export[], cmds_daemon[],
-	cmds_stat[];
+	cmds_stat[], cmds_histogram[];
 
 /* The value of option @name; NULL: not given. */
 const char *ctl_opt(const struct ctl_opt *opts, const char *name);
@@ -80,5 +81,9 @@ void ctl_print_json(const json_t *v);
 /* "64M", "1GiB", "512", "0x1000": bytes. False after a message that names @what. */
 bool ctl_parse_size(const char *s, const char *what, uint64_t *out);
 bool ctl_parse_u32(const char *s, const char *what, uint32_t *out);
+/* Seconds, from 0.1 to an hour; NULL leaves *out. */
+bool ctl_parse_interval(const char *s, double *out);
+/* Until a signal. */
+void ctl_sleep(double seconds);
 
 #endif

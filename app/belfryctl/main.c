@@ -12,8 +12,9 @@
 #define DEFAULT_SOCKET "/run/belfry.sock"
 #define MAX_ARGS 16
 
-static struct ctl_cmd *const tables[] = { cmds_export, cmds_bdev, cmds_nvmf,
-					  cmds_stat, cmds_daemon };
+static struct ctl_cmd *const tables[] = { cmds_export,	  cmds_bdev,
+					  cmds_nvmf,	  cmds_stat,
+					  cmds_histogram, cmds_daemon };
 
 static void
 print_command(FILE *out, const struct ctl_cmd *c)

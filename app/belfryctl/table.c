@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "ctl.h"
 
@@ -194,4 +195,30 @@ ctl_parse_u32(const char *s, const char *what, uint32_t *out)
 	}
 	*out = (uint32_t)v;
 	return true;
+}
+
+bool
+ctl_parse_interval(const char *s, double *out)
+{
+	char *end;
+
+	if (!s)
+		return true;
+	*out = strtod(s, &end);
+	if (!*end && *out >= 0.1 && *out <= 3600)
+		return true;
+	fprintf(stderr,
+		"belfryctl: interval '%s' is not a number of seconds from 0.1 to 3600\n",
+		s);
+	return false;
+}
+
+void
+ctl_sleep(double seconds)
+{
+	struct timespec ts = { (time_t)seconds,
+			       (long)((seconds - (double)(time_t)seconds) *
+				      1e9) };
+
+	nanosleep(&ts, NULL);
 }

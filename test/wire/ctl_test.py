@@ -1,11 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """belfryctl as its user sees it: what it prints, what it refuses, what it leaves behind."""
+import base64
+import fcntl
 import json
 import os
+import pty
+import struct
 import subprocess
+import termios
+import time
 
 from daemon import Client, Daemon, main
+from io_test import READ, WRITE, export
 
 CTL = os.path.abspath(os.environ.get("BELFRYCTL", "build/bin/belfryctl"))
 
@@ -63,7 +70,7 @@ def test_options_anywhere():
             r = subprocess.run([CTL, *args], capture_output=True, text=True, timeout=30, check=False)
             assert r.stdout.strip() == "[]" if "--json" in args else r.returncode == 2, (args, r)
         for args, part in [(["help"], "Commands:"), (["help", "bdev"], "bdev create aio NAME FILE"), (["bdev", "--help"], "bdev create aio NAME FILE"),
-                           (["help", "bdev", "create", "aio"], "--nowait"), (["bdev", "create", "aio", "-h"], "--nowait")]:
+                           (["help", "bdev", "create", "aio"], "--read-only"), (["bdev", "create", "aio", "-h"], "--read-only")]:
             assert part in good(d, *args), args
         good(d, "bdev", "create", "malloc", "--", "-5", "1M")
         assert d.rpc("bdev_get_bdevs")[0]["name"] == "-5"
@@ -130,6 +137,159 @@ def test_load():
         good(d, "save", "out")
         with open(d.path("out"), encoding="utf-8") as f:
             assert f.read() == saved
+
+
+def percentile(reply, percent):
+    """As doc/rpc.md has the buckets: the end of the one where that many are reached, in us."""
+    counts = struct.unpack(f"<{len(base64.b64decode(reply['histogram'])) // 8}Q", base64.b64decode(reply["histogram"]))
+    g, seen = reply["granularity"], 0
+    for i, n in enumerate(counts):
+        r, k = reply["min_range"] + (i >> g), i & (1 << g) - 1
+        seen += n
+        if seen and seen * 100 >= sum(counts) * percent:
+            return (k + 1 if r == 0 else (1 << g + r - 1) + (k + 1) * (1 << r - 1)) / 1000
+    raise AssertionError(counts)
+
+
+def test_histogram():
+    with Daemon() as d:
+        h = export(d, "bdev_null_create", name="n", block_size=512, num_blocks=32768)
+        good(d, "bdev", "create", "null", "idle", "1M")
+        for args, part in [(["show"], "no block device has a histogram"), (["show", "n"], "start n"), (["show", "x"], "x"), (["start", "x"], "x"),
+                           (["start", "n", "--op", "erase"], "none of read")]:
+            r = ctl(d, "histogram", *args)
+            assert r.returncode == 1 and part in r.stderr, (args, r)
+        assert "2 block devices" in good(d, "histogram", "start")
+        for i in range(200):
+            assert h.io(READ if i % 3 else WRITE) == 0
+        shown = {r["name"]: r for r in json.loads(good(d, "histogram", "show", "--json"))}
+        reply = d.rpc("bdev_get_histogram", name="n")
+        assert shown["idle"]["count"] == 0 and shown["idle"]["p99_us"] is None
+        assert shown["n"]["count"] == 200
+        for key, percent in ("p50_us", 50), ("p90_us", 90), ("p99_us", 99), ("p99.9_us", 99.9), ("max_us", 100):
+            assert abs(shown["n"][key] - percentile(reply, percent)) < 1e-6, (key, shown, reply)
+        table = good(d, "histogram", "show", "n").splitlines()
+        assert len(table) == 2 and table[1].split()[:2] == ["n", "200"], table
+        assert json.loads(good(d, "histogram", "show", "n", "--json", "-i", "0.1"))[0]["count"] == 0, "none in that time"
+        good(d, "histogram", "start", "n", "--op", "write")
+        for _ in range(3):
+            h.io(READ)
+        assert json.loads(good(d, "histogram", "show", "n", "--json"))[0]["count"] == 0
+        good(d, "histogram", "stop")
+        assert ctl(d, "histogram", "show").returncode == 1
+        h.close()
+
+
+def test_stat():
+    with Daemon() as d:
+        h = export(d, "bdev_malloc_create", name="m", block_size=512, num_blocks=32768)
+        good(d, "bdev", "create", "null", "idle", "1M")
+        p = subprocess.Popen([CTL, "-s", d.sock, "stat", "--json", "-n2", "-i", "0.3"], stdout=subprocess.PIPE, text=True)
+        n = 0
+        while p.poll() is None:
+            assert h.io(WRITE if n % 4 == 0 else READ) == 0
+            n += 1
+        looks = [json.loads(line) for line in p.stdout]
+        p.stdout.close()
+        assert p.returncode == 0 and len(looks) == 2
+        for look in looks:
+            bdevs = {b["name"]: b for b in look["bdevs"]}
+            m, reactor = bdevs["m"], look["reactors"][0]
+            assert 0.2 < look["seconds"] < 3 and abs(look["time"] - time.time()) < 60
+            assert m["exported_on"] == [d.path("a")] and bdevs["idle"]["exported_on"] == [] and bdevs["idle"]["read_us"] is None
+            assert 2 * m["write_iops"] < m["read_iops"] < 4.5 * m["write_iops"] and m["read_us"] is not None, m
+            assert abs(m["read_mib_s"] * 256 - m["read_iops"]) < 1 and m["errors"] == 0 and m["queue_depth"] <= 1, m
+            assert 0.5 < (m["read_iops"] + m["write_iops"]) / reactor["iops"] < 2 and reactor["controllers"] == reactor["queues"] == 1, look
+        table = good(d, "stat", "--once", "--interval=0.1").splitlines()
+        assert table[0].startswith("BDEV") and table[3].startswith("TOTAL") and table[-2].startswith("CORE"), table
+        for args in ["--interval", "0"], ["-i", "x"], ["--count", "-1"], ["--once", "x"]:
+            assert ctl(d, "stat", *args).returncode == 2, args
+        h.close()
+        assert d.stop() == 0
+        assert ctl(d, "stat").returncode == 1
+
+
+def test_stat_live():
+    """On a terminal too small for all devices the busiest are shown; a daemon that goes ends it."""
+    with Daemon() as d:
+        for i in range(30):
+            d.rpc("bdev_null_create", name=f"n{i}", block_size=512, num_blocks=8)
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("<4H", 16, 200, 0, 0))
+        p = subprocess.Popen([CTL, "-s", d.sock, "stat", "-i", "0.1"], stdout=slave, stderr=subprocess.PIPE, text=True)
+        os.close(slave)
+        text = ""
+        while text.count("Ctrl-C") < 3:
+            text += os.read(master, 65536).decode()
+        screen = text.split("Ctrl-C")[1].splitlines()
+        assert "8 busiest of 30" in text and len(screen) <= 16, screen
+        d.stop()
+        while True:
+            try:
+                if not os.read(master, 65536):
+                    break
+            except OSError:
+                break
+        os.close(master)
+        assert p.wait(10) == 1 and "belfryctl" in p.stderr.read()
+        p.stderr.close()
+
+
+def test_limits_and_show():
+    with Daemon() as d:
+        for name in "a", "b":
+            good(d, "bdev", "create", "null", name, "1M")
+        assert "LIMITS" not in good(d, "bdev", "list")
+        assert "at least one" in ctl(d, "bdev", "limit", "a").stderr
+        good(d, "bdev", "limit", "a", "--iops", "2000", "--write=10")
+        lines = good(d, "bdev", "list").splitlines()
+        assert lines[0].endswith("LIMITS") and lines[1].endswith("2000 I/O/s, 10 MiB/s written") and lines[2].endswith("none"), lines
+        with open(d.path("disk"), "wb") as f:
+            f.truncate(1 << 20)
+        good(d, "bdev", "create", "aio", "f", "disk", "--read-only")
+        shown = good(d, "bdev", "show", "f")
+        assert d.path("disk") in shown and "Writes    refused" in shown and "Limits    none" in shown, shown
+        assert json.loads(good(d, "bdev", "show", "a", "--json"))["name"] == "a"
+        assert ctl(d, "bdev", "show", "x").returncode == 1
+
+
+def test_events_and_flags():
+    with Daemon() as d:
+        good(d, "bdev", "create", "null", "a", "1M")
+        good(d, "bdev", "delete", "a")
+        assert [line.split() for line in good(d, "events").splitlines()] == [["0", "bdev_register", "a"], ["1", "bdev_unregister", "a"]]
+        assert json.loads(good(d, "events", "--json", "--since", "1")) == {"type": "bdev_unregister", "ctx": "a", "id": 1}
+        p = subprocess.Popen([CTL, "-s", d.sock, "events", "-f", "--since", "2"], stdout=subprocess.PIPE, text=True)
+        for i in range(600):
+            d.rpc("bdev_null_create", name="n", block_size=512, num_blocks=8)
+            d.rpc("bdev_null_delete", name="n")
+        assert p.stdout.readline().split() == ["2", "bdev_register", "n"]
+        p.terminate()
+        p.communicate()
+        assert good(d, "events").splitlines()[0] == "0 to 177 are not kept any more"
+        assert "nvme       off" in good(d, "log-flag")
+        good(d, "log-flag", "nvme", "on")
+        assert d.rpc("log_get_flags")["nvme"] and "nvme       on" in good(d, "log-flag")
+        good(d, "log-flag", "all", "off")
+        assert not d.rpc("log_get_flags")["nvme"]
+        assert ctl(d, "log-flag", "nvme").returncode == 2 and ctl(d, "log-flag", "nvme", "yes").returncode == 2
+        assert ctl(d, "log-flag", "nosuch", "on").returncode == 1
+
+
+def test_wait():
+    """For a socket that comes later, for a configuration that takes its time, and no longer than told."""
+    with Daemon() as d:
+        d.stop()
+        assert not os.path.exists(d.sock)
+        r = ctl(d, "wait", "--timeout", "0.2")
+        assert r.returncode == 1 and "cannot reach" in r.stderr, r
+        waiting = subprocess.Popen([CTL, "-s", d.sock, "wait"])
+        time.sleep(0.1)
+        d.start("--wait-for-rpc", wait=False)
+        time.sleep(0.2)
+        assert waiting.poll() is None
+        good(d, "rpc", "framework_start_init")
+        assert waiting.wait(10) == 0
 
 
 def test_save_to():
