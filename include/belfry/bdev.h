@@ -156,7 +156,7 @@ struct bdev_malloc_params {
 	uint32_t phys_block_len;
 	int numa;
 };
-struct bdev_aio_params {
+struct bdev_file_params {
 	const char *name, *filename;
 	uint32_t block_len; /* 0: the device's, or 512 */
 	bool read_only, fallocate, nowait;
@@ -192,7 +192,7 @@ struct bdev_error_inject {
  * aio: fallocate and nowait are kept for the saved configuration; hole punching and RWF_NOWAIT are used wherever they work. */
 int bdev_null_create(const struct bdev_null_params *p, struct bdev_ctl *c);
 int bdev_malloc_create(const struct bdev_malloc_params *p, struct bdev_ctl *c);
-int bdev_aio_create(const struct bdev_aio_params *p, struct bdev_ctl *c);
+int bdev_aio_create(const struct bdev_file_params *p, struct bdev_ctl *c);
 int bdev_delay_create(const struct bdev_delay_params *p, struct bdev_ctl *c);
 int bdev_error_create(const struct bdev_error_params *p, struct bdev_ctl *c);
 int bdev_error_inject(const char *name, const struct bdev_error_inject *inj,
@@ -229,7 +229,7 @@ const char *bdev_module(const struct bdev *b);	   /* "aio", ... */
 const char *bdev_claimed_by(const struct bdev *b); /* NULL: not claimed */
 unsigned bdev_open_count(const struct bdev *b);
 /* What made it, for save_config and driver_specific: NULL unless of that module. Good while the bdev is. */
-const struct bdev_aio_params *bdev_aio_params_of(const struct bdev *b);
+const struct bdev_file_params *bdev_aio_params_of(const struct bdev *b);
 const struct bdev_null_params *bdev_null_params_of(const struct bdev *b);
 const struct bdev_malloc_params *bdev_malloc_params_of(const struct bdev *b);
 const struct bdev_delay_params *bdev_delay_params_of(const struct bdev *b);

@@ -1,302 +1,323 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * aio: files and block devices through libaio. The control side: create, free,
- * rescan. Not here: I/O (aio_io.c and the others that aio.h lists).
+ * aio: one io_context a reactor, for all aio devices there. Data path.
+ * Not here: what an I/O asks of the kernel and what its result means (file_io.c).
  *
- * bdev_aio_params, what SPDK has and what it means here:
- *   fallocate  kept for the saved configuration. Discard and zeroing use
- *              fallocate(2) whenever the file system can punch holes.
- *   nowait     kept likewise. RWF_NOWAIT is used wherever it helps.
+ * Sleep. Completions wake a sleeper through an eventfd, which costs the kernel
+ * something for each, so an I/O is given it at submission only when the reactor
+ * announced its sleep or when the last completions took so long that it
+ * will. I/Os that went before the announcement signal nobody: as long as
+ * there are any, the sleep is short.
  */
 #include <inttypes.h>
-#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "aio.h"
+#include "file.h"
 #include "belfry/log.h"
 
-/* The name space of version 5 UUIDs made of a canonical path. */
-static const uuid_t path_space = { 0x3b, 0x1c, 0x6e, 0x52, 0x0d, 0x7f,
-				   0x4a, 0x39, 0x9e, 0x84, 0x61, 0xf2,
-				   0x5a, 0xc0, 0x17, 0xbd };
+#define DEPTH_MAX 4096
+#define DEPTH_MIN 64
+#define REAP_MAX 256
+#define UNARMED_NS 100000 /* longest sleep while some will not wake it */
 
-static int
-aio_ch_init(struct bdev_ch *ch)
-{
-	struct aio_ch *a = bdev_ch_priv(ch);
-	int err;
+#define RING_MAGIC 0xa10a10a1u
 
-	list_init(&a->waiting);
-	list_init(&a->node);
-	a->eng = aio_engine_get(&err);
-	return a->eng ? 0 : err;
-}
-
-static void
-aio_free(struct bdev *b)
-{
-	struct aio_bdev *a = aio_of(b);
-
-	if (a->fd >= 0)
-		close(a->fd);
-	bdev_cleanup(b);
-	free(a->filename);
-	free(a);
-}
-
-static const struct bdev_ops aio_ops = {
-	.module = "aio",
-	.product = "AIO disk",
-	.submit = aio_submit,
-	.ch_len = sizeof(struct aio_ch),
-	.ch_init = aio_ch_init,
-	.free = aio_free,
-	.slow_free = true, /* close may write back */
+struct aio_ring {
+	unsigned id;
+	unsigned nr;
+	unsigned head; /* ours */
+	unsigned tail; /* the kernel's */
+	unsigned magic;
+	unsigned compat_features;
+	unsigned incompat_features;
+	unsigned header_length;
+	struct io_event events[];
 };
 
-/* A creation under way; what was borrowed is copied. */
-struct aio_create {
-	struct work work;
-	struct bdev_ctl *ctl;
-	struct bdev_aio_params params;
-	char *name, *filename;
-	uuid_t uuid;
-	bool has_uuid;
-	struct aio_probe probe;
-	char path[PATH_MAX]; /* canonical */
-	int err;
-};
-
-static void
-create_free(struct aio_create *k)
+static struct aio_engine *
+engine_of(struct bdev_engine *e)
 {
-	free(k->name);
-	free(k->filename);
-	free(k);
+	return container_of(e, struct aio_engine, q.e);
 }
 
+/* These will signal the eventfd. */
 static void
-create_fn(struct work *w)
+arm(struct aio_engine *eng, unsigned count)
 {
-	struct aio_create *k = container_of(w, struct aio_create, work);
+	for (unsigned i = 0; i < count; i++) {
+		struct iocb *cb = eng->q.list[i];
 
-	k->probe.fd = -1;
-	if (!realpath(k->filename, k->path)) {
-		k->err = bdev_fail(k->ctl, -errno, "%s", k->filename);
-		return;
-	}
-	if (!k->has_uuid)
-		uuid_generate_sha1(k->uuid, path_space, k->path,
-				   strlen(k->path));
-	k->err = aio_probe(k->path, k->params.read_only, k->params.block_len,
-			   &k->probe, k->ctl);
-}
-
-static void
-take_probe(struct aio_bdev *a, const struct aio_probe *p)
-{
-	struct bdev *b = &a->bdev;
-
-	a->fd = p->fd;
-	a->direct = p->direct;
-	a->is_block = p->is_block;
-	a->mem_mask = p->mem_align - 1;
-	a->len_mask = p->io_align - 1;
-	/* Until the kernel says otherwise. */
-	a->nowait_read = a->nowait_write = a->aio_fsync = a->can_zero = true;
-	b->write_cache = true;
-	b->discard_granularity = MAX(p->discard_granularity, b->block_mask + 1);
-	b->caps = BDEV_CAP_FLUSH;
-	if (!b->read_only) {
-		b->caps |= BDEV_CAP_WRITE_ZEROES;
-		if (p->can_discard)
-			b->caps |= BDEV_CAP_DISCARD;
-		if (p->discard_zeroes)
-			b->caps |= BDEV_CAP_DISCARD_ZEROES;
+		io_set_eventfd(cb, eng->efd.fd);
+		file_req_of(cb->data)->armed = true;
 	}
 }
 
-/* On the control reactor, the file is open. */
+static void
+sent(struct aio_engine *eng, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		eng->unarmed += !file_req_of(eng->q.list[i]->data)->armed;
+	file_queue_sent(&eng->q, n);
+}
+
+/* At most one io_submit that takes something. */
 static int
-create_bdev(struct aio_create *k)
+aio_kick(struct bdev_engine *e)
 {
-	const struct aio_probe *p = &k->probe;
-	uint32_t len = k->params.block_len ? k->params.block_len : p->logical;
-	struct aio_bdev *a = calloc(1, sizeof(*a));
-	int err;
+	struct aio_engine *eng = engine_of(e);
+	unsigned count;
 
-	if (!a)
-		return bdev_fail(k->ctl, -ENOMEM, "out of memory");
-	err = bdev_setup(&a->bdev, &aio_ops, k->name, (const uuid_t *)&k->uuid,
-			 len, p->len / len, MAX(p->physical, len), k->ctl);
-	if (err)
-		goto free_aio;
-	a->bdev.read_only = k->params.read_only;
-	work_flow_init(&a->flow);
-	take_probe(a, p);
-	a->params = k->params;
-	a->params.name = a->bdev.name;
-	a->params.filename = a->filename = k->filename;
-	a->params.uuid = (const uuid_t *)&a->bdev.uuid;
-	k->filename = NULL;
-	err = bdev_register(&a->bdev, k->ctl);
-	if (!err) {
-		log_info("aio: %s is %s, %s", a->bdev.name, k->path,
-			 a->direct ? "direct" : "through the page cache");
-		return 0;
+	while ((count = file_queue_next(&eng->q))) {
+		int n;
+
+		if (eng->armed || eng->slow)
+			arm(eng, count);
+		n = io_submit(eng->ctx, count, eng->q.list);
+		if (n > 0) {
+			sent(eng, (unsigned)n);
+			return n;
+		}
+		if (n == -EAGAIN || n == -EINTR || n == 0)
+			break; /* kept: the next round tries again */
+		file_queue_refused(&eng->q, n);
 	}
-	a->fd = -1; /* still the caller's */
-	aio_free(&a->bdev);
-	return err;
-free_aio:
-	free(a);
-	return err;
-}
-
-static void
-create_done(struct work *w)
-{
-	struct aio_create *k = container_of(w, struct aio_create, work);
-	struct bdev_ctl *c = k->ctl;
-	int err = k->err;
-
-	/* in use: by a bdev that can be named? */
-	if (err == -EBUSY && bdev_unique(k->name, k->uuid, c))
-		err = -EEXIST;
-	if (!err) {
-		err = create_bdev(k);
-		if (err)
-			close(k->probe.fd);
-	}
-	create_free(k);
-	c->done(c, err);
-}
-
-int
-bdev_aio_create(const struct bdev_aio_params *p, struct bdev_ctl *c)
-{
-	struct aio_create *k;
-	int err;
-
-	if (!p->name || !*p->name)
-		return bdev_fail(c, -EINVAL, "name must not be empty");
-	if (!p->filename || !*p->filename)
-		return bdev_fail(c, -EINVAL, "filename must not be empty");
-	if (p->block_len && p->block_len != 512 && p->block_len != 4096)
-		return bdev_fail(c, -EINVAL,
-				 "block_size %" PRIu32
-				 " is not supported: use 512 or 4096",
-				 p->block_len);
-	if (bdev_find(p->name))
-		return bdev_fail(c, -EEXIST, "bdev %s already exists", p->name);
-	err = bdev_reactor_self() && bdev_reactor_self()->aio
-		      ? 0
-		      : aio_engine_room(c);
-	if (err)
-		return err;
-	k = calloc(1, sizeof(*k));
-	if (!k)
-		return bdev_fail(c, -ENOMEM, "out of memory");
-	k->ctl = c;
-	k->params = *p;
-	k->name = strdup(p->name);
-	k->filename = strdup(p->filename);
-	if (!k->name || !k->filename) {
-		create_free(k);
-		return bdev_fail(c, -ENOMEM, "out of memory");
-	}
-	k->has_uuid = p->uuid != NULL;
-	if (p->uuid)
-		uuid_copy(k->uuid, *p->uuid);
-	k->work = (struct work){ .fn = create_fn, .done = create_done };
-	work_submit(WORK_CONTROL, &k->work);
-	return -EINPROGRESS;
-}
-
-/* ---- rescan: the file has grown or shrunk ---- */
-
-struct aio_rescan {
-	struct work work;
-	struct bdev_ctl *ctl;
-	struct bdev_desc *desc; /* keeps the device */
-	uint64_t len;
-	int err;
-};
-
-static void
-rescan_fn(struct work *w)
-{
-	struct aio_rescan *k = container_of(w, struct aio_rescan, work);
-	struct aio_bdev *a = aio_of(bdev_of(k->desc));
-
-	k->err = aio_file_len(a->fd, a->is_block, &k->len);
-}
-
-static int
-rescan_take(struct aio_rescan *k)
-{
-	struct bdev *b = bdev_of(k->desc);
-	const char *file = aio_of(b)->filename;
-
-	if (k->err)
-		return bdev_fail(k->ctl, k->err, "%s", file);
-	if (b->is_removing)
-		return bdev_fail(k->ctl, -ENODEV, "bdev %s is being deleted",
-				 b->name);
-	if (!k->len)
-		return bdev_fail(k->ctl, -EINVAL, "%s is empty now", file);
-	if (k->len & b->block_mask)
-		return bdev_fail(k->ctl, -EINVAL,
-				 "the size of %s, %" PRIu64
-				 ", is no multiple of block_size %" PRIu32,
-				 file, k->len, b->block_mask + 1);
-	if (k->len != b->len)
-		log_notice("bdev %s: resized from %" PRIu64 " to %" PRIu64
-			   " bytes",
-			   b->name, b->len, k->len);
-	bdev_set_len(b, k->len);
 	return 0;
 }
 
 static void
-rescan_done(struct work *w)
+event(struct aio_engine *eng, struct bdev_io *io, int64_t res)
 {
-	struct aio_rescan *k = container_of(w, struct aio_rescan, work);
-	struct bdev_ctl *c = k->ctl;
-	int err = rescan_take(k);
+	eng->unarmed -= !file_req_of(io)->armed;
+	file_queue_done(&eng->q, io, res);
+}
 
-	bdev_close(k->desc);
-	free(k);
-	c->done(c, err);
+static int
+reap_call(struct aio_engine *eng)
+{
+	struct timespec zero = { 0 };
+	struct io_event ev[64];
+	int n = io_getevents(eng->ctx, 0, ARRAY_SIZE(ev), ev, &zero);
+
+	for (int i = 0; i < n; i++)
+		event(eng, ev[i].data, (int64_t)ev[i].res);
+	return MAX(n, 0);
+}
+
+static int
+aio_reap(struct bdev_engine *e)
+{
+	struct aio_engine *eng = engine_of(e);
+	struct aio_ring *ring = eng->ring;
+	unsigned head, tail;
+	uint64_t start = 0;
+	int n = 0;
+
+	if (!eng->q.inflight)
+		return 0;
+	if (unlikely(!ring))
+		return reap_call(eng);
+	head = ring->head;
+	/* pairs with the kernel's barrier after it has written the events */
+	tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+	while (head != tail && n < REAP_MAX) {
+		struct io_event *ev = &ring->events[head];
+		struct bdev_io *io = ev->data;
+
+		start = io->start_ns;
+		if (++head == ring->nr)
+			head = 0;
+		event(eng, io, (int64_t)ev->res);
+		n++;
+	}
+	if (n) {
+		/* the events are read: the kernel may use their room */
+		__atomic_store_n(&ring->head, head, __ATOMIC_RELEASE);
+		eng->slow = reactor_now() - start > eng->slow_ns;
+	}
+	return n;
+}
+
+static uint64_t
+aio_sleep(struct bdev_engine *e)
+{
+	struct aio_engine *eng = engine_of(e);
+	struct aio_ring *ring = eng->ring;
+
+	eng->armed = true;
+	if (eng->q.queued || !list_empty(&eng->q.waiting))
+		return 0;
+	if (!eng->q.inflight)
+		return REACTOR_SLEEP_FOREVER;
+	if (ring &&
+	    ring->head != __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE))
+		return 0;
+	return eng->unarmed || !ring ? UNARMED_NS : REACTOR_SLEEP_FOREVER;
+}
+
+static void
+aio_wake(struct bdev_engine *e)
+{
+	engine_of(e)->armed = false;
+}
+
+/* Only to wake the reactor: the poller reaps. */
+static void
+efd_ready(struct reactor_fd *f, uint32_t events)
+{
+	uint64_t n;
+
+	if (read(f->fd, &n, sizeof(n)) != sizeof(n) && errno != EAGAIN)
+		log_error("aio: reading an eventfd: %s",
+			  strerrordesc_np(errno));
+}
+
+/* ---- making one ---- */
+
+static uint64_t
+proc_number(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	uint64_t n = 0;
+
+	if (!f)
+		return 0;
+	if (fscanf(f, "%" SCNu64, &n) != 1)
+		n = 0;
+	fclose(f);
+	return n;
+}
+
+static uint64_t
+room(uint64_t *max)
+{
+	uint64_t used = proc_number("/proc/sys/fs/aio-nr");
+
+	*max = proc_number("/proc/sys/fs/aio-max-nr");
+	return *max > used ? *max - used : 0;
 }
 
 int
-bdev_aio_rescan(const char *name, struct bdev_ctl *c)
+aio_engine_room(struct bdev_ctl *c)
 {
-	struct bdev *b = bdev_find_of(name, &aio_ops, c);
-	struct aio_rescan *k;
-	int err;
+	uint64_t max, left = room(&max);
 
-	if (!b)
-		return -ENODEV;
-	k = calloc(1, sizeof(*k));
-	if (!k)
-		return bdev_fail(c, -ENOMEM, "out of memory");
-	err = bdev_open(b->name, false, NULL, NULL, &k->desc);
-	if (err) {
-		free(k);
-		return bdev_fail(c, err, "bdev %s", name);
-	}
-	k->ctl = c;
-	k->work = (struct work){ .fn = rescan_fn, .done = rescan_done };
-	work_submit(WORK_CONTROL, &k->work);
-	return -EINPROGRESS;
+	if (left >= DEPTH_MIN)
+		return 0;
+	return bdev_fail(
+		c, -EAGAIN,
+		"fs.aio-max-nr is %" PRIu64 " and %" PRIu64
+		" are left: raise it, e.g. sysctl fs.aio-max-nr=1048576",
+		max, left);
 }
 
-const struct bdev_aio_params *
-bdev_aio_params_of(const struct bdev *b)
+/* Half of what is left, shared by all reactors: others want some too. */
+static int
+setup_context(struct aio_engine *eng, const struct bdev_reactor *br,
+	      unsigned *out)
 {
-	return bdev_is(b, &aio_ops) ? &aio_of(b)->params : NULL;
+	uint64_t max, left = room(&max);
+	uint64_t share = left / 2 / reactor_count();
+	unsigned depth = DEPTH_MAX;
+	int err;
+
+	while (depth > DEPTH_MIN && depth > share)
+		depth /= 2;
+	while ((err = io_setup((int)depth, &eng->ctx)) == -EAGAIN &&
+	       depth > DEPTH_MIN)
+		depth /= 2;
+	if (err == -EAGAIN)
+		log_error(
+			"aio: no room for %u I/Os on core %u: fs.aio-max-nr is %" PRIu64
+			", %" PRIu64 " are left: raise it",
+			depth, reactor_core(br->reactor), max, left);
+	else if (err)
+		log_error("aio: io_setup of %u: %s", depth,
+			  strerrordesc_np(-err));
+	*out = depth;
+	return err;
+}
+
+static void
+find_ring(struct aio_engine *eng)
+{
+	struct aio_ring *ring = (struct aio_ring *)eng->ctx;
+
+	if (ring->magic == RING_MAGIC && !ring->incompat_features &&
+	    ring->header_length == sizeof(*ring))
+		eng->ring = ring;
+	else
+		log_notice("aio: unknown completion ring, using io_getevents");
+}
+
+static int
+engine_setup(struct aio_engine *eng, struct bdev_reactor *br)
+{
+	unsigned depth;
+	int err;
+
+	eng->efd = (struct reactor_fd){ .fd = -1,
+					.events = EPOLLIN,
+					.ready = efd_ready };
+	eng->q.e = (struct bdev_engine){ .kick = aio_kick,
+					 .reap = aio_reap,
+					 .sleep = aio_sleep,
+					 .wake = aio_wake };
+	eng->slow_ns = reactor_spin() / 2;
+	err = setup_context(eng, br, &depth);
+	if (err)
+		return err;
+	find_ring(eng);
+	err = file_queue_init(&eng->q, br, depth);
+	if (err)
+		return err;
+	eng->efd.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (eng->efd.fd < 0)
+		return -errno;
+	return reactor_fd_add(br->reactor, &eng->efd);
+}
+
+struct file_queue *
+aio_engine_get(int *err)
+{
+	struct bdev_reactor *br = bdev_reactor_self();
+	struct aio_engine *eng;
+
+	*err = -ENOMEM;
+	if (!br || br->aio)
+		return br ? &br->aio->q : NULL;
+	eng = reactor_mem_alloc(br->reactor, sizeof(*eng));
+	if (!eng)
+		return NULL;
+	*err = engine_setup(eng, br);
+	if (*err) {
+		aio_engine_destroy(eng);
+		return NULL;
+	}
+	bdev_engine_add(br, &eng->q.e);
+	br->aio = eng;
+	return &eng->q;
+}
+
+/*
+ * Kept until the end, since io_destroy waits for a grace period of the
+ * kernel, and that would be tens of milliseconds of other devices' I/O.
+ */
+void
+aio_engine_destroy(struct aio_engine *eng)
+{
+	if (!eng)
+		return;
+	if (eng->efd.reactor)
+		reactor_fd_del(&eng->efd);
+	if (eng->efd.fd >= 0)
+		close(eng->efd.fd);
+	if (eng->ctx)
+		io_destroy(eng->ctx);
+	file_queue_fini(&eng->q);
+	reactor_mem_free(eng, sizeof(*eng));
 }

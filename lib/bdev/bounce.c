@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * aio: aligned buffers for I/O whose memory breaks the device's alignment.
+ * Files: aligned buffers for I/O whose memory breaks the device's alignment.
  *
  * One bounded pool a reactor, in two sizes, so that small odd reads do not wait
  * for large ones. Empty means wait, in order; never fail.
- * Not here: copying (aio_io.c).
+ * Not here: copying (file_io.c).
  */
 #include <string.h>
 
-#include "aio.h"
+#include "file.h"
 
 #define SMALL_COUNT 64
 #define LARGE_COUNT 8

@@ -160,13 +160,13 @@ rpc_aio_create(struct rpc_req *req, const json_t *params)
 {
 	struct create_params p;
 	struct bdev_job *job = CREATE_JOB(aio_table, &p);
-	struct bdev_aio_params aio = { .name = p.name,
-				       .filename = p.filename,
-				       .block_len = p.block_size,
-				       .read_only = p.readonly,
-				       .fallocate = p.fallocate,
-				       .nowait = p.nowait,
-				       .uuid = uuid_given(&p) };
+	struct bdev_file_params aio = { .name = p.name,
+					.filename = p.filename,
+					.block_len = p.block_size,
+					.read_only = p.readonly,
+					.fallocate = p.fallocate,
+					.nowait = p.nowait,
+					.uuid = uuid_given(&p) };
 
 	if (job)
 		bdev_job_started(job, bdev_aio_create(&aio, &job->ctl));

@@ -39,7 +39,7 @@ io_types_json(const struct bdev_info *i)
 static json_t *
 driver_json(const struct bdev *b)
 {
-	const struct bdev_aio_params *aio = bdev_aio_params_of(b);
+	const struct bdev_file_params *aio = bdev_aio_params_of(b);
 	const struct bdev_delay_params *delay = bdev_delay_params_of(b);
 	const struct bdev_error_params *error = bdev_error_params_of(b);
 
@@ -425,7 +425,7 @@ rpc_reset_iostat(struct rpc_req *req, const json_t *params)
 static json_t *
 save_params(const struct bdev *b, const struct bdev_info *i)
 {
-	const struct bdev_aio_params *aio = bdev_aio_params_of(b);
+	const struct bdev_file_params *aio = bdev_aio_params_of(b);
 	const struct bdev_malloc_params *mem = bdev_malloc_params_of(b);
 	const struct bdev_delay_params *delay = bdev_delay_params_of(b);
 	const struct bdev_error_params *error = bdev_error_params_of(b);

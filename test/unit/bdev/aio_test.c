@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "aio.h"
+#include "file.h"
 #include "unit.h"
 
 #define LEN (1u << 20)
@@ -73,7 +73,7 @@ uuid_is_of_the_path(void **state)
 static void
 names_race(void **state)
 {
-	struct bdev_aio_params p = { .name = "a", .block_len = 512 };
+	struct bdev_file_params p = { .name = "a", .block_len = 512 };
 	struct unit_ctl u, v;
 	int first, second;
 	char one[128];
@@ -93,9 +93,9 @@ static void
 read_only_stays_so(void **state)
 {
 	const char *path = unit_file("r", LEN);
-	struct bdev_aio_params p = { .name = "a",
-				     .filename = path,
-				     .read_only = true };
+	struct bdev_file_params p = { .name = "a",
+				      .filename = path,
+				      .read_only = true };
 	struct bdev_info info;
 	uint8_t buf[4096] __attribute__((aligned(4096)));
 	struct unit_dev d;
@@ -211,10 +211,10 @@ queued_made_up_data_is_not_written(void **state)
 	assert_int_equal(u[0].io.err, -EFAULT);
 	assert_int_equal(unit_wait(&u[1]), 0);
 	/* The same by way of a worker. */
-	aio_of(c.c.bdev)->direct = aio_of(c.c.bdev)->nowait_write = false;
+	file_of(c.c.bdev)->direct = file_of(c.c.bdev)->nowait_write = false;
 	assert_int_equal(unit_run(&u[0]), -EFAULT);
 	gone = false;
-	aio_of(c.c.bdev)->direct = true;
+	file_of(c.c.bdev)->direct = true;
 	assert_int_equal(unit_rw(d.ch, BDEV_READ, 0, back, 8192), 0);
 	for (unsigned i = 0; i < 8192; i++)
 		assert_int_equal(back[i], i < 4096 ? 0 : 0x77);
@@ -239,8 +239,8 @@ full_context_has_room_for_another_disk(void **state)
 				 0);
 		unit_open(&d[i], names[i]);
 	}
-	depth = bdev_reactor_self()->aio->depth;
-	bdev_reactor_self()->aio->depth = 64;
+	depth = bdev_reactor_self()->aio->q.depth;
+	bdev_reactor_self()->aio->q.depth = 64;
 	for (unsigned i = 0; i < DISKS; i++) {
 		unsigned sent;
 
@@ -253,7 +253,7 @@ full_context_has_room_for_another_disk(void **state)
 	}
 	for (unsigned i = 0; i < n; i++)
 		assert_int_equal(unit_wait(&u[i]), 0);
-	bdev_reactor_self()->aio->depth = depth;
+	bdev_reactor_self()->aio->q.depth = depth;
 	for (unsigned i = 0; i < DISKS; i++)
 		unit_close(&d[i]);
 	free(u);
@@ -327,10 +327,10 @@ buffered_reads_do_not_block(void **state)
 	uint8_t buf[8192] __attribute__((aligned(4096))), back[8192];
 	struct unit_dev d;
 	struct unit_ctl c;
-	struct aio_bdev *a;
+	struct file_bdev *a;
 
 	assert_int_equal(unit_aio("a", unit_file("b", LEN), 512, &c), 0);
-	a = aio_of(c.c.bdev);
+	a = file_of(c.c.bdev);
 	assert_int_equal(
 		fcntl(a->fd, F_SETFL, fcntl(a->fd, F_GETFL) & ~O_DIRECT), 0);
 	a->direct = false;
@@ -342,7 +342,8 @@ buffered_reads_do_not_block(void **state)
 	assert_int_equal(unit_rw(d.ch, BDEV_READ, 4096, back, 8192), 0);
 	assert_memory_equal(buf, back, 8192);
 	/* A file system that knows no RWF_NOWAIT, no aio fsync, no zeroing. */
-	a->nowait_read = a->nowait_write = a->aio_fsync = a->can_zero = false;
+	a->nowait_read = a->nowait_write = a->kernel_fsync = a->can_zero =
+		false;
 	unit_fill(buf, sizeof(buf), 4);
 	assert_int_equal(unit_rw(d.ch, BDEV_WRITE, 4096, buf, 8192), 0);
 	assert_int_equal(unit_rw(d.ch, BDEV_FLUSH, 0, NULL, 0), 0);
@@ -499,7 +500,8 @@ short_spin_is_known(void **state)
 	assert_int_equal(unit_wait(&u), 0);
 	u.done = 0;
 	bdev_submit(&u.io);
-	assert_true(aio_req_of(&u.io)->armed);
+	assert_int_equal(bdev_kick(), 1);
+	assert_true(file_req_of(&u.io)->armed);
 	assert_int_equal(unit_wait(&u), 0);
 	unit_close(&d);
 	unit_teardown(NULL);

@@ -185,9 +185,9 @@ int
 unit_aio(const char *name, const char *path, uint32_t block_len,
 	 struct unit_ctl *u)
 {
-	struct bdev_aio_params p = { .name = name,
-				     .filename = path,
-				     .block_len = block_len };
+	struct bdev_file_params p = { .name = name,
+				      .filename = path,
+				      .block_len = block_len };
 
 	return unit_answer(u, bdev_aio_create(&p, unit_ctl(u)));
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * aio: one I/O, from the device's submit to its result. Data path.
- * Not here: the context it goes through (aio_engine.c), what blocks (aio_block.c).
+ * Files: one I/O, from the device's submit to its result. Data path.
+ * Not here: the context it goes through (aio.c), what blocks (file_block.c).
  *
  * RWF_NOWAIT keeps io_submit from blocking (allocation, page cache, a full device
  * queue); what comes back with EAGAIN, short or interrupted is finished by a
@@ -12,7 +12,7 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "aio.h"
+#include "file.h"
 
 #ifndef RWF_DSYNC
 #define RWF_DSYNC 0x2
@@ -24,7 +24,7 @@
 #define NOWAIT_MAX (128u << 10)
 
 static bool *
-nowait_of(struct aio_bdev *a, const struct bdev_io *io)
+nowait_of(struct file_bdev *a, const struct bdev_io *io)
 {
 	return io->op == BDEV_READ ? &a->nowait_read : &a->nowait_write;
 }
@@ -37,7 +37,7 @@ load(const bool *flag)
 
 /* Would it block inside io_submit, whatever we say? */
 static bool
-must_block(struct aio_bdev *a, const struct bdev_io *io)
+must_block(struct file_bdev *a, const struct bdev_io *io)
 {
 	if (likely(a->direct))
 		return false;
@@ -45,7 +45,7 @@ must_block(struct aio_bdev *a, const struct bdev_io *io)
 }
 
 static bool
-use_nowait(struct aio_bdev *a, const struct bdev_io *io)
+use_nowait(struct file_bdev *a, const struct bdev_io *io)
 {
 	if (!load(nowait_of(a, io)))
 		return false;
@@ -56,15 +56,15 @@ use_nowait(struct aio_bdev *a, const struct bdev_io *io)
 
 /* Queue a READ or WRITE for the kernel, or hand it to a worker. */
 static void
-send_rw(struct aio_bdev *a, struct bdev_io *io)
+send_rw(struct file_bdev *a, struct bdev_io *io)
 {
-	struct aio_req *r = aio_req_of(io);
+	struct file_req *r = file_req_of(io);
 	const struct iovec *iov = r->bounce ? &r->iov : io->iov;
 	int cnt = r->bounce ? 1 : io->iovcnt;
 
 	r->done_len = 0;
 	if (unlikely(must_block(a, io))) {
-		aio_to_worker(io);
+		file_to_worker(io);
 		return;
 	}
 	if (io->op == BDEV_READ)
@@ -73,14 +73,14 @@ send_rw(struct aio_bdev *a, struct bdev_io *io)
 		io_prep_pwritev(&r->cb, a->fd, iov, cnt, (long long)io->off);
 	r->cb.aio_rw_flags = (use_nowait(a, io) ? RWF_NOWAIT : 0) |
 			     (io->flags & BDEV_IO_FUA ? RWF_DSYNC : 0);
-	aio_enqueue(aio_ch_of(io)->eng, io);
+	file_enqueue(file_ch_of(io)->q, io);
 }
 
 /* false: the writer's memory is gone; the buffer is still free. */
 static bool
-send_bounced(struct aio_bdev *a, struct bdev_io *io, char *buf)
+send_bounced(struct file_bdev *a, struct bdev_io *io, char *buf)
 {
-	struct aio_req *r = aio_req_of(io);
+	struct file_req *r = file_req_of(io);
 	struct bdev_cursor cur = { .iov = io->iov, .left = io->iovcnt };
 
 	if (io->op == BDEV_WRITE) {
@@ -101,7 +101,7 @@ pass_on(struct bounce_pool *pool, uint64_t len, char *buf)
 	struct bdev_io *io;
 
 	while ((io = bounce_put(pool, len, buf))) {
-		if (send_bounced(aio_of(io->ch->bdev), io, buf))
+		if (send_bounced(file_of(io->ch->bdev), io, buf))
 			return;
 		len = io->len;
 		bdev_complete(io, -EFAULT);
@@ -109,16 +109,16 @@ pass_on(struct bounce_pool *pool, uint64_t len, char *buf)
 }
 
 static void
-bounce(struct aio_bdev *a, struct bdev_io *io)
+bounce(struct file_bdev *a, struct bdev_io *io)
 {
-	struct aio_req *r = aio_req_of(io);
-	struct bounce_pool *pool = &aio_ch_of(io)->eng->bounce;
+	struct file_req *r = file_req_of(io);
+	struct bounce_pool *pool = &file_ch_of(io)->q->bounce;
 	char *buf;
 	int err;
 
 	r->misaligned = true;
 	if (unlikely(io->len > BOUNCE_LARGE)) {
-		aio_to_worker(io); /* which brings its own buffer */
+		file_to_worker(io); /* which brings its own buffer */
 		return;
 	}
 	buf = bounce_get(pool, io, &err);
@@ -131,7 +131,7 @@ bounce(struct aio_bdev *a, struct bdev_io *io)
 }
 
 static bool
-is_aligned(const struct aio_bdev *a, const struct bdev_io *io)
+is_aligned(const struct file_bdev *a, const struct bdev_io *io)
 {
 	uint64_t addr = 0, len = 0;
 
@@ -143,10 +143,10 @@ is_aligned(const struct aio_bdev *a, const struct bdev_io *io)
 }
 
 void
-aio_submit(struct bdev_ch *ch, struct bdev_io *io)
+file_submit(struct bdev_ch *ch, struct bdev_io *io)
 {
-	struct aio_bdev *a = aio_of(ch->bdev);
-	struct aio_req *r = aio_req_of(io);
+	struct file_bdev *a = file_of(ch->bdev);
+	struct file_req *r = file_req_of(io);
 
 	r->bounce = NULL;
 	r->misaligned = false;
@@ -160,22 +160,22 @@ aio_submit(struct bdev_ch *ch, struct bdev_io *io)
 			bounce(a, io);
 		return;
 	case BDEV_FLUSH:
-		if (load(&a->aio_fsync)) {
+		if (load(&a->kernel_fsync)) {
 			io_prep_fdsync(&r->cb, a->fd);
 			r->cb.aio_rw_flags = 0;
-			aio_enqueue(aio_ch_of(io)->eng, io);
+			file_enqueue(file_ch_of(io)->q, io);
 			return;
 		}
 		break;
 	}
-	aio_to_worker(io);
+	file_to_worker(io);
 }
 
 /* The end of an I/O that may have had a bounce buffer. */
 static void
 finish(struct bdev_io *io, int err)
 {
-	struct aio_req *r = aio_req_of(io);
+	struct file_req *r = file_req_of(io);
 	struct bdev_cursor cur = { .iov = io->iov, .left = io->iovcnt };
 	char *buf = r->bounce;
 
@@ -185,26 +185,26 @@ finish(struct bdev_io *io, int err)
 	}
 	if (!err && io->op == BDEV_READ)
 		bdev_copy_in(&cur, buf, io->len);
-	pass_on(&aio_ch_of(io)->eng->bounce, io->len, buf);
+	pass_on(&file_ch_of(io)->q->bounce, io->len, buf);
 	bdev_complete(io, err);
 }
 
 static void
-flush_done(struct aio_bdev *a, struct bdev_io *io, int64_t res)
+flush_done(struct file_bdev *a, struct bdev_io *io, int64_t res)
 {
-	if ((res == -EINVAL || res == -EOPNOTSUPP) && load(&a->aio_fsync)) {
-		__atomic_store_n(&a->aio_fsync, false, __ATOMIC_RELAXED);
-		aio_to_worker(io);
+	if ((res == -EINVAL || res == -EOPNOTSUPP) && load(&a->kernel_fsync)) {
+		__atomic_store_n(&a->kernel_fsync, false, __ATOMIC_RELAXED);
+		file_to_worker(io);
 		return;
 	}
 	bdev_complete(io, res < 0 ? (int)res : 0);
 }
 
 void
-aio_result(struct bdev_io *io, int64_t res)
+file_result(struct bdev_io *io, int64_t res)
 {
-	struct aio_bdev *a = aio_of(io->ch->bdev);
-	struct aio_req *r = aio_req_of(io);
+	struct file_bdev *a = file_of(io->ch->bdev);
+	struct file_req *r = file_req_of(io);
 
 	if (likely(res == (int64_t)io->len && io->op <= BDEV_WRITE)) {
 		finish(io, 0);
@@ -217,7 +217,7 @@ aio_result(struct bdev_io *io, int64_t res)
 	switch (res) {
 	case -EAGAIN:
 	case -EINTR:
-		aio_to_worker(io);
+		file_to_worker(io);
 		return;
 	case -EOPNOTSUPP:
 		if (!(r->cb.aio_rw_flags & RWF_NOWAIT))
@@ -237,5 +237,5 @@ aio_result(struct bdev_io *io, int64_t res)
 		return;
 	}
 	r->done_len = (uint64_t)res;
-	aio_to_worker(io);
+	file_to_worker(io);
 }

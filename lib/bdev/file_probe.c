@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * aio: opens a file or block device and finds out what it can do.
+ * Files: opens a file or block device and finds out what it can do.
  * All of it may block: on WORK_CONTROL. Not for I/O.
  */
 #include <errno.h>
@@ -17,7 +17,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "aio.h"
+#include "file.h"
 #include "belfry/log.h"
 
 #ifndef STATX_DIOALIGN
@@ -25,7 +25,7 @@
 #endif
 
 int
-aio_file_len(int fd, bool is_block, uint64_t *len)
+file_len_of(int fd, bool is_block, uint64_t *len)
 {
 	struct stat st;
 
@@ -74,7 +74,7 @@ locked_by_others(int fd, bool read_only)
 }
 
 static int
-open_file(const char *path, bool read_only, struct aio_probe *p,
+open_file(const char *path, bool read_only, struct file_probe *p,
 	  struct bdev_ctl *c)
 {
 	int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
@@ -117,7 +117,7 @@ open_file(const char *path, bool read_only, struct aio_probe *p,
 
 /* Where statx does not tell: which length does a direct read take? */
 static void
-try_direct(struct aio_probe *p)
+try_direct(struct file_probe *p)
 {
 	char *buf;
 
@@ -137,7 +137,7 @@ try_direct(struct aio_probe *p)
 }
 
 static void
-find_alignment(struct aio_probe *p)
+find_alignment(struct file_probe *p)
 {
 	struct statx sx = { 0 };
 
@@ -158,7 +158,7 @@ find_alignment(struct aio_probe *p)
 }
 
 static void
-find_block_caps(struct aio_probe *p, dev_t dev)
+find_block_caps(struct file_probe *p, dev_t dev)
 {
 	uint64_t n;
 
@@ -170,7 +170,7 @@ find_block_caps(struct aio_probe *p, dev_t dev)
 }
 
 static int
-find_block(struct aio_probe *p, const char *path, struct bdev_ctl *c)
+find_block(struct file_probe *p, const char *path, struct bdev_ctl *c)
 {
 	int logical;
 	unsigned physical;
@@ -188,7 +188,7 @@ find_block(struct aio_probe *p, const char *path, struct bdev_ctl *c)
 
 /* Past the end, where there is nothing to lose. */
 static void
-find_file_caps(struct aio_probe *p, bool read_only)
+find_file_caps(struct file_probe *p, bool read_only)
 {
 	int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 	off_t end = (off_t)align_up(p->len, 1u << 20);
@@ -204,7 +204,7 @@ find_file_caps(struct aio_probe *p, bool read_only)
 }
 
 static int
-check_len(struct aio_probe *p, const char *path, uint32_t block_len,
+check_len(struct file_probe *p, const char *path, uint32_t block_len,
 	  struct bdev_ctl *c)
 {
 	uint32_t len = block_len;
@@ -229,7 +229,7 @@ check_len(struct aio_probe *p, const char *path, uint32_t block_len,
 
 /* A file may be read with a smaller block through the page cache. */
 static int
-go_buffered(struct aio_probe *p, const char *path, uint32_t block_len)
+go_buffered(struct file_probe *p, const char *path, uint32_t block_len)
 {
 	int flags = fcntl(p->fd, F_GETFL);
 
@@ -253,12 +253,12 @@ go_buffered(struct aio_probe *p, const char *path, uint32_t block_len)
 }
 
 int
-aio_probe(const char *path, bool read_only, uint32_t block_len,
-	  struct aio_probe *p, struct bdev_ctl *c)
+file_probe(const char *path, bool read_only, uint32_t block_len,
+	   struct file_probe *p, struct bdev_ctl *c)
 {
 	int err;
 
-	*p = (struct aio_probe){ .fd = -1, .logical = 512, .physical = 512 };
+	*p = (struct file_probe){ .fd = -1, .logical = 512, .physical = 512 };
 	err = open_file(path, read_only, p, c);
 	if (err)
 		return err;
@@ -266,7 +266,7 @@ aio_probe(const char *path, bool read_only, uint32_t block_len,
 		err = find_block(p, path, c);
 	if (err)
 		goto close_fd;
-	err = aio_file_len(p->fd, p->is_block, &p->len);
+	err = file_len_of(p->fd, p->is_block, &p->len);
 	if (err) {
 		bdev_fail(c, err, "%s", path);
 		goto close_fd;

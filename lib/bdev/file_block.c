@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * aio: the calls that block, on worker threads: what RWF_NOWAIT refused, the
+ * Files: the calls that block, on worker threads: what RWF_NOWAIT refused, the
  * rest of short transfers, fdatasync, discard and zeroing.
  */
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "aio.h"
+#include "file.h"
 
 #define CHUNK BOUNCE_LARGE /* of misaligned transfers and of zeros written */
 
@@ -61,7 +61,7 @@ static int
 transfer_chunks(struct bdev_io *io)
 {
 	struct bdev_cursor cur = { .iov = io->iov, .left = io->iovcnt };
-	int fd = aio_of(io->ch->bdev)->fd, err = 0;
+	int fd = file_of(io->ch->bdev)->fd, err = 0;
 	bool write = io->op == BDEV_WRITE;
 	void *buf = NULL;
 
@@ -107,7 +107,7 @@ rest_of(const struct iovec *from, int cnt, uint64_t skip, struct iovec *to)
 static int
 transfer_rest(struct bdev_io *io)
 {
-	struct aio_req *r = aio_req_of(io);
+	struct file_req *r = file_req_of(io);
 	struct iovec iov[IOV_MAX];
 	int cnt, err;
 
@@ -120,14 +120,14 @@ transfer_rest(struct bdev_io *io)
 		return -EINVAL;
 	cnt = rest_of(r->bounce ? &r->iov : io->iov, r->bounce ? 1 : io->iovcnt,
 		      r->done_len, iov);
-	err = transfer(aio_of(io->ch->bdev)->fd, io->op == BDEV_WRITE, iov, cnt,
-		       io->off + r->done_len, sync_flags(io));
+	err = transfer(file_of(io->ch->bdev)->fd, io->op == BDEV_WRITE, iov,
+		       cnt, io->off + r->done_len, sync_flags(io));
 	/* After a short transfer, the rest may break the alignment: the end. */
 	return err == -EINVAL && r->done_len ? -EIO : err;
 }
 
 static int
-write_zeros(struct aio_bdev *a, uint64_t off, uint64_t len)
+write_zeros(struct file_bdev *a, uint64_t off, uint64_t len)
 {
 	void *buf = NULL;
 	int err = 0;
@@ -148,7 +148,7 @@ write_zeros(struct aio_bdev *a, uint64_t off, uint64_t len)
 }
 
 static int
-punch(struct aio_bdev *a, const struct bdev_io *io)
+punch(struct file_bdev *a, const struct bdev_io *io)
 {
 	uint64_t range[2] = { io->off, io->len };
 
@@ -161,7 +161,7 @@ punch(struct aio_bdev *a, const struct bdev_io *io)
 }
 
 static int
-zero_range(struct aio_bdev *a, const struct bdev_io *io)
+zero_range(struct file_bdev *a, const struct bdev_io *io)
 {
 	uint64_t range[2] = { io->off, io->len };
 
@@ -181,7 +181,7 @@ unsupported(int err)
 }
 
 static int
-zero(struct aio_bdev *a, struct bdev_io *io)
+zero(struct file_bdev *a, struct bdev_io *io)
 {
 	bool punchable = (io->flags & BDEV_IO_UNMAP) &&
 			 (a->bdev.caps & BDEV_CAP_DISCARD_ZEROES);
@@ -205,9 +205,9 @@ zero(struct aio_bdev *a, struct bdev_io *io)
 static void
 block_fn(struct work *w)
 {
-	struct aio_req *r = container_of(w, struct aio_req, work);
-	struct bdev_io *io = aio_io_of(r);
-	struct aio_bdev *a = aio_of(io->ch->bdev);
+	struct file_req *r = container_of(w, struct file_req, work);
+	struct bdev_io *io = file_io_of(r);
+	struct file_bdev *a = file_of(io->ch->bdev);
 
 	switch (io->op) {
 	case BDEV_FLUSH:
@@ -228,8 +228,8 @@ block_fn(struct work *w)
 static void
 block_done(struct work *w)
 {
-	struct aio_req *r = container_of(w, struct aio_req, work);
-	struct bdev_io *io = aio_io_of(r);
+	struct file_req *r = container_of(w, struct file_req, work);
+	struct bdev_io *io = file_io_of(r);
 	int err = r->result;
 
 	if (err == -EAGAIN)
@@ -239,14 +239,14 @@ block_done(struct work *w)
 		return;
 	}
 	memset(&r->cb, 0, sizeof(r->cb)); /* no flags of an earlier try */
-	aio_result(io, err ? err : (int64_t)io->len);
+	file_result(io, err ? err : (int64_t)io->len);
 }
 
 void
-aio_to_worker(struct bdev_io *io)
+file_to_worker(struct bdev_io *io)
 {
-	struct aio_req *r = aio_req_of(io);
+	struct file_req *r = file_req_of(io);
 
 	r->work = (struct work){ .fn = block_fn, .done = block_done };
-	work_submit_flow(WORK_IO, &aio_of(io->ch->bdev)->flow, &r->work);
+	work_submit_flow(WORK_IO, &file_of(io->ch->bdev)->flow, &r->work);
 }
