@@ -1,390 +1,25 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The client's side: a connection, VERSION, one message and its reply. Not for
- * what the messages say: that is client_cmd.c.
+ * what the messages say: that is client_cmd.c; nor for the socket: client_io.c.
  */
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "belfry/spec/vfio_user.h"
-#include "belfry/vfio_user_client.h"
+#include "client.h"
 
 #define DEFAULT_TIMEOUT_MS 5000
-#define MAX_PENDING 64
-#define MAX_BODY (VU_DEFAULT_DATA_XFER + 4096)
-
-struct pending {
-	uint16_t id, command;
-	bool dropped; /* nobody waits for its reply any more */
-};
-
-struct vuc {
-	int fd;
-	int broken; /* -errno: why nothing works any more */
-	unsigned timeout_ms;
-	uint16_t next_id;
-	bool iommufd;
-	struct vu_caps caps;
-	pthread_mutex_t lock;
-	struct pending pending[MAX_PENDING]; /* the oldest first */
-	unsigned npending;
-	/* The message that is being received. */
-	struct vu_hdr hdr;
-	size_t got; /* bytes of header and body */
-	uint8_t *body;
-	size_t body_max;
-	int fds[VUC_MAX_FDS];
-	unsigned nfds;
-};
-
-static int
-give_up(struct vuc *c, int err)
-{
-	if (!c->broken) {
-		c->broken = err;
-		shutdown(c->fd, SHUT_RDWR);
-	}
-	return c->broken;
-}
-
-static void
-close_fds(struct vuc *c)
-{
-	while (c->nfds)
-		close(c->fds[--c->nfds]);
-}
 
 static uint64_t
 deadline_of(const struct vuc *c, unsigned timeout_ms)
 {
 	return util_now_ns() +
 	       (timeout_ms ? timeout_ms : c->timeout_ms) * 1000000ull;
-}
-
-/* Wait for @events until @deadline. */
-static int
-wait_for(struct vuc *c, short events, uint64_t deadline)
-{
-	struct pollfd p = { .fd = c->fd, .events = events };
-
-	for (;;) {
-		uint64_t now = util_now_ns();
-		int n;
-
-		if (now >= deadline)
-			return -ETIMEDOUT;
-		n = poll(&p, 1, (int)((deadline - now) / 1000000 + 1));
-		if (n > 0)
-			return 0;
-		if (n < 0 && errno != EINTR)
-			return -errno;
-	}
-}
-
-static void
-attach_fds(struct msghdr *mh, void *control, const int *fds, unsigned n)
-{
-	struct cmsghdr *cm;
-
-	mh->msg_control = control;
-	mh->msg_controllen = CMSG_SPACE(n * sizeof(int));
-	cm = CMSG_FIRSTHDR(mh);
-	cm->cmsg_level = SOL_SOCKET;
-	cm->cmsg_type = SCM_RIGHTS;
-	cm->cmsg_len = CMSG_LEN(n * sizeof(int));
-	memcpy(CMSG_DATA(cm), fds, n * sizeof(int));
-}
-
-static void
-skip_iov(struct msghdr *mh, size_t n)
-{
-	while (mh->msg_iovlen && n >= mh->msg_iov->iov_len) {
-		n -= mh->msg_iov->iov_len;
-		mh->msg_iov++;
-		mh->msg_iovlen--;
-	}
-	if (mh->msg_iovlen) {
-		mh->msg_iov->iov_base = (char *)mh->msg_iov->iov_base + n;
-		mh->msg_iov->iov_len -= n;
-	}
-}
-
-/* Half a message sent cannot be taken back: then the stream is given up. */
-static int
-send_all(struct vuc *c, struct msghdr *mh, uint64_t deadline)
-{
-	bool begun = false;
-
-	while (mh->msg_iovlen) {
-		ssize_t n = sendmsg(c->fd, mh, MSG_NOSIGNAL | MSG_DONTWAIT);
-		int err;
-
-		if (n >= 0) {
-			begun = true;
-			mh->msg_control = NULL;
-			mh->msg_controllen = 0;
-			skip_iov(mh, (size_t)n);
-			continue;
-		}
-		if (errno == EINTR)
-			continue;
-		if (errno == EPIPE || errno == ECONNRESET)
-			return give_up(c, -ECONNRESET);
-		if (errno != EAGAIN)
-			return begun ? give_up(c, -errno) : -errno;
-		err = wait_for(c, POLLOUT, deadline);
-		if (err)
-			return begun ? give_up(c, err) : err;
-	}
-	return 0;
-}
-
-static int
-send_locked(struct vuc *c, const struct vuc_msg *m, uint64_t deadline,
-	    uint16_t *id)
-{
-	struct vu_hdr hdr = {
-		.msg_id = c->next_id,
-		.command = m->command,
-		.msg_size = (uint32_t)(sizeof(hdr) + m->req_len + m->data_len),
-		.flags = m->posted ? VU_F_NO_REPLY : 0,
-	};
-	struct iovec iov[] = {
-		{ &hdr, sizeof(hdr) },
-		{ (void *)m->req, m->req_len },
-		{ (void *)m->data, m->data_len },
-	};
-	struct msghdr mh = { .msg_iov = iov, .msg_iovlen = ARRAY_SIZE(iov) };
-	char control[CMSG_SPACE(VUC_MAX_FDS * sizeof(int))]
-		__attribute__((aligned(8))) = { 0 };
-	int err;
-
-	if (c->broken)
-		return c->broken;
-	if (m->nfds > VUC_MAX_FDS || m->req_len > MAX_BODY ||
-	    m->data_len > MAX_BODY)
-		return -EINVAL;
-	if (c->npending == MAX_PENDING && !m->posted)
-		return -EBUSY;
-	if (m->nfds)
-		attach_fds(&mh, control, m->fds, m->nfds);
-	err = send_all(c, &mh, deadline);
-	if (err)
-		return err;
-	if (!m->posted)
-		c->pending[c->npending++] =
-			(struct pending){ .id = hdr.msg_id,
-					  .command = m->command };
-	c->next_id++;
-	*id = hdr.msg_id;
-	return 0;
-}
-
-/* Descriptors that came along; too many, or cut off by the kernel: -EPROTO. */
-static int
-take_fds(struct vuc *c, struct msghdr *mh)
-{
-	int err = mh->msg_flags & MSG_CTRUNC ? -EPROTO : 0;
-
-	for (struct cmsghdr *cm = CMSG_FIRSTHDR(mh); cm;
-	     cm = CMSG_NXTHDR(mh, cm)) {
-		size_t n;
-
-		if (cm->cmsg_level != SOL_SOCKET || cm->cmsg_type != SCM_RIGHTS)
-			continue;
-		n = (cm->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < n; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(cm) + i * sizeof(int),
-			       sizeof(fd));
-			if (c->nfds < VUC_MAX_FDS) {
-				c->fds[c->nfds++] = fd;
-			} else {
-				close(fd);
-				err = -EPROTO;
-			}
-		}
-	}
-	return err;
-}
-
-/* Receive up to @len bytes of the current message. 0: got some. */
-static int
-recv_some(struct vuc *c, void *buf, size_t len, uint64_t deadline)
-{
-	char control[CMSG_SPACE(VUC_MAX_FDS * sizeof(int))]
-		__attribute__((aligned(8)));
-	struct iovec iov = { buf, len };
-
-	for (;;) {
-		struct msghdr mh = { .msg_iov = &iov,
-				     .msg_iovlen = 1,
-				     .msg_control = control,
-				     .msg_controllen = sizeof(control) };
-		ssize_t n =
-			recvmsg(c->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-		int err;
-
-		if (n == 0)
-			return give_up(c, -ECONNRESET);
-		if (n > 0) {
-			c->got += (size_t)n;
-			err = take_fds(c, &mh);
-			return err ? give_up(c, err) : 0;
-		}
-		if (errno == EINTR)
-			continue;
-		if (errno != EAGAIN)
-			return give_up(c,
-				       errno == EPIPE ? -ECONNRESET : -errno);
-		err = wait_for(c, POLLIN, deadline);
-		if (err)
-			return err;
-	}
-}
-
-/* Receive until a whole message stands in hdr and body. Goes on where a time-out left it. */
-static int
-recv_message(struct vuc *c, uint64_t deadline)
-{
-	int err;
-
-	while (c->got < sizeof(c->hdr)) {
-		err = recv_some(c, (char *)&c->hdr + c->got,
-				sizeof(c->hdr) - c->got, deadline);
-		if (err)
-			return err;
-	}
-	if (c->hdr.msg_size < sizeof(c->hdr) ||
-	    c->hdr.msg_size - sizeof(c->hdr) > MAX_BODY)
-		return give_up(c, -EPROTO);
-	if (c->hdr.msg_size - sizeof(c->hdr) > c->body_max) {
-		size_t want = c->hdr.msg_size - sizeof(c->hdr);
-		uint8_t *p = realloc(c->body, want);
-
-		if (!p)
-			return -ENOMEM;
-		c->body = p;
-		c->body_max = want;
-	}
-	while (c->got < c->hdr.msg_size) {
-		err = recv_some(c, c->body + c->got - sizeof(c->hdr),
-				c->hdr.msg_size - c->got, deadline);
-		if (err)
-			return err;
-	}
-	c->got = 0;
-	return 0;
-}
-
-/* The server asks us something (DMA_READ, DMA_WRITE): our memory is mappable, so no. */
-static int
-refuse_command(struct vuc *c)
-{
-	struct vu_hdr hdr = c->hdr;
-
-	close_fds(c);
-	if (hdr.flags & VU_F_NO_REPLY)
-		return 0;
-	hdr.msg_size = sizeof(hdr);
-	hdr.flags = VU_F_REPLY | VU_F_ERROR;
-	hdr.error_no = ENOSYS;
-	if (send(c->fd, &hdr, sizeof(hdr), MSG_NOSIGNAL | MSG_DONTWAIT) ==
-	    sizeof(hdr))
-		return 0;
-	return give_up(c, errno == EPIPE ? -ECONNRESET : -EPROTO);
-}
-
-/* The reply to the oldest request is in hdr, body and fds: check it, hand it over. */
-static int
-take_reply(struct vuc *c, struct vuc_msg *m)
-{
-	size_t len = c->hdr.msg_size - sizeof(c->hdr);
-
-	if (c->hdr.flags & VU_F_ERROR) {
-		uint32_t e = c->hdr.error_no;
-
-		return e && e <= 4095 ? -(int)e : -EINVAL;
-	}
-	if (len < m->reply_min || len > m->reply_max)
-		return give_up(c, -EPROTO);
-	if (len)
-		memcpy(m->reply, c->body, len);
-	m->reply_len = len;
-	if (m->reply_fds) {
-		memcpy(m->reply_fds, c->fds, c->nfds * sizeof(c->fds[0]));
-		m->reply_nfds = c->nfds;
-		c->nfds = 0;
-	}
-	return 0;
-}
-
-static bool
-oldest_is(const struct vuc *c, uint16_t id)
-{
-	unsigned i = 0;
-
-	while (i < c->npending && c->pending[i].dropped)
-		i++;
-	return i < c->npending && c->pending[i].id == id;
-}
-
-static void
-drop(struct vuc *c, uint16_t id)
-{
-	for (unsigned i = 0; i < c->npending; i++)
-		if (c->pending[i].id == id)
-			c->pending[i].dropped = true;
-}
-
-static int
-wait_locked(struct vuc *c, uint16_t id, struct vuc_msg *m, uint64_t deadline)
-{
-	m->reply_len = 0;
-	m->reply_nfds = 0;
-	if (c->broken)
-		return c->broken;
-	if (!oldest_is(c, id))
-		return -EINVAL;
-	for (;;) {
-		int err = recv_message(c, deadline);
-		struct pending first = c->pending[0];
-
-		if (err) {
-			drop(c, id);
-			return err;
-		}
-		if ((c->hdr.flags & VU_F_TYPE_MASK) == VU_F_COMMAND) {
-			err = refuse_command(c);
-			if (!err && util_now_ns() >= deadline)
-				err = -ETIMEDOUT; /* it may never stop */
-			if (err) {
-				drop(c, id);
-				return err;
-			}
-			continue;
-		}
-		if ((c->hdr.flags & VU_F_TYPE_MASK) != VU_F_REPLY ||
-		    c->hdr.msg_id != first.id ||
-		    c->hdr.command != first.command) {
-			close_fds(c);
-			return give_up(c, -EPROTO);
-		}
-		memmove(c->pending, c->pending + 1,
-			--c->npending * sizeof(c->pending[0]));
-		if (!first.dropped)
-			err = take_reply(c, m);
-		close_fds(c);
-		if (!first.dropped)
-			return err;
-	}
 }
 
 int
@@ -394,7 +29,7 @@ vuc_send(struct vuc *c, const struct vuc_msg *m, unsigned timeout_ms,
 	int err;
 
 	pthread_mutex_lock(&c->lock);
-	err = send_locked(c, m, deadline_of(c, timeout_ms), id);
+	err = vuc_send_locked(c, m, deadline_of(c, timeout_ms), id);
 	pthread_mutex_unlock(&c->lock);
 	return err;
 }
@@ -405,7 +40,7 @@ vuc_wait(struct vuc *c, uint16_t id, struct vuc_msg *m, unsigned timeout_ms)
 	int err;
 
 	pthread_mutex_lock(&c->lock);
-	err = wait_locked(c, id, m, deadline_of(c, timeout_ms));
+	err = vuc_wait_locked(c, id, m, deadline_of(c, timeout_ms));
 	pthread_mutex_unlock(&c->lock);
 	return err;
 }
@@ -424,9 +59,9 @@ vuc_call(struct vuc *c, struct vuc_msg *m, unsigned timeout_ms)
 		if (!c->pending[i].dropped)
 			err = -EBUSY;
 	if (!err)
-		err = send_locked(c, m, deadline, &id);
+		err = vuc_send_locked(c, m, deadline, &id);
 	if (!err)
-		err = wait_locked(c, id, m, deadline);
+		err = vuc_wait_locked(c, id, m, deadline);
 	pthread_mutex_unlock(&c->lock);
 	return err;
 }
@@ -530,7 +165,7 @@ vuc_close(struct vuc *c)
 {
 	if (!c)
 		return;
-	close_fds(c);
+	vuc_close_fds(c);
 	close(c->fd);
 	pthread_mutex_destroy(&c->lock);
 	free(c->body);
