@@ -31,7 +31,9 @@ enum bdev_op {
 
 #define BDEV_IO_FUA 1u	 /* WRITE, WRITE_ZEROES: on stable storage when done */
 #define BDEV_IO_UNMAP 2u /* WRITE_ZEROES: may deallocate */
-#define BDEV_IO_WAITS 128u /* the bdev layer's: bdev_cancel() can end it */
+/* The bdev layer's, for bdev_cancel(): a stacked device has it; it waits for a limit. */
+#define BDEV_IO_STACKED 64u
+#define BDEV_IO_WAITS 128u
 
 /*
  * One I/O; embedded by the submitter, who fills the first part and keeps it, the iov array and the memory until @done.
@@ -117,8 +119,9 @@ void bdev_put_ch(struct bdev_ch *ch);
 /* Submit; bounds (-ERANGE) and block alignment (-EINVAL) are checked. Never blocks; may queue until bdev_kick. */
 void bdev_submit(struct bdev_io *io);
 /*
- * If @io, submitted here or never, waits for a limit's time (bdev_set_limits()), it ends with -ECANCELED, but not before
- * bdev_kick(); false: it does not, and what the device has goes on.
+ * If @io, submitted here or never, waits for a limit's time (bdev_set_limits()) or is held by a delay or error device,
+ * of a stack in any depth, it ends with -ECANCELED, but not before bdev_kick() or bdev_reap(). False: it does not, and what
+ * the device has goes on; above it nobody holds it any more.
  */
 bool bdev_cancel(struct bdev_io *io);
 

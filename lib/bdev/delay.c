@@ -3,7 +3,7 @@
  * delay: a stacked device that holds back each read and write.
  *
  * 99 of 100 take the average, one takes the p99 latency, counted from when the
- * base was done. Zeroing counts as writing; flush and discard pass at once.
+ * base was done. Zeroing counts as writing; flush and discard pass at once, and so does what is cancelled.
  */
 #include <stdlib.h>
 
@@ -26,6 +26,7 @@ struct delay_ch {
 
 /* In a held bdev_io's priv. */
 struct delay_req {
+	struct vbdev_req v; /* first */
 	uint64_t due;
 	int err;
 };
@@ -53,8 +54,8 @@ base_done(struct bdev_io *io, int err)
 	struct delay_req *r = (struct delay_req *)io->priv;
 	unsigned class = io->op == BDEV_READ ? READ_AVG : WRITE_AVG;
 
-	if (io->op == BDEV_FLUSH || io->op == BDEV_DISCARD) {
-		bdev_complete(io, err);
+	if (io->op == BDEV_FLUSH || io->op == BDEV_DISCARD || r->v.cancelled) {
+		vbdev_complete(io, err);
 		return;
 	}
 	class += is_p99(dch);
@@ -66,6 +67,7 @@ base_done(struct bdev_io *io, int err)
 static void
 delay_submit(struct bdev_ch *ch, struct bdev_io *io)
 {
+	vbdev_take(io);
 	vbdev_forward(bdev_ch_priv(ch), io, base_done, NULL);
 }
 
@@ -86,6 +88,7 @@ delay_reap(struct bdev_engine *e)
 	struct bdev_io *io;
 	int n = 0;
 
+	list_splice(&ready, &dch->v.cancelled);
 	for (unsigned i = 0; i < DELAY_CLASSES; i++) {
 		while (due_of(&dch->held[i]) <= now) {
 			struct list *first = dch->held[i].next;
@@ -96,8 +99,10 @@ delay_reap(struct bdev_engine *e)
 	}
 	/* The last one may end the channel: only the local list from here. */
 	while ((io = list_first(&ready, struct bdev_io, node))) {
+		struct delay_req *r = (struct delay_req *)io->priv;
+
 		list_remove(&io->node);
-		bdev_complete(io, ((struct delay_req *)io->priv)->err);
+		vbdev_complete(io, r->v.cancelled ? -ECANCELED : r->err);
 		n++;
 	}
 	return n;
@@ -109,6 +114,8 @@ delay_sleep(struct bdev_engine *e)
 	struct delay_ch *dch = container_of(e, struct delay_ch, e);
 	uint64_t due = UINT64_MAX, now = reactor_now();
 
+	if (!list_empty(&dch->v.cancelled))
+		return 0;
 	for (unsigned i = 0; i < DELAY_CLASSES; i++)
 		due = MIN(due, due_of(&dch->held[i]));
 	if (due == UINT64_MAX)
@@ -155,6 +162,7 @@ static const struct bdev_ops delay_ops = {
 	.module = "delay",
 	.product = "Delay disk",
 	.submit = delay_submit,
+	.cancel = vbdev_cancel,
 	.ch_len = sizeof(struct delay_ch),
 	.ch_init = delay_ch_init,
 	.ch_fini = delay_ch_fini,

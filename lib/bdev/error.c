@@ -4,8 +4,8 @@
  *
  * What is injected counts over all reactors, so the counters are atomic: the
  * one shared cache line is the price of asking for errors. I/O that is pending
- * is held until the injection is cleared (it then ends with -EIO), or the
- * device goes (-ENODEV). Corruption changes a copy, never the client's memory,
+ * is held until the injection is cleared (it then ends with -EIO), the
+ * device goes (-ENODEV) or it is cancelled. Corruption changes a copy, never the client's memory,
  * but for reads, where the client's memory is the result.
  */
 #include <inttypes.h>
@@ -61,7 +61,7 @@ take(struct injection *in)
 static void
 pass_done(struct bdev_io *io, int err)
 {
-	bdev_complete(io, err);
+	vbdev_complete(io, err);
 }
 
 static void
@@ -79,7 +79,7 @@ corrupt_read_done(struct bdev_io *io, int err)
 		}
 		at -= io->iov[i].iov_len;
 	}
-	bdev_complete(io, err);
+	vbdev_complete(io, err);
 }
 
 static void
@@ -91,13 +91,13 @@ corrupt_write(struct vbdev_ch *vch, struct bdev_io *io, struct injection *in)
 
 	/* cold: an injected error. Aligned, so that no base must bounce it. */
 	if (posix_memalign((void **)&copy, 4096, io->len)) {
-		bdev_complete(io, -ENOMEM);
+		vbdev_complete(io, -ENOMEM);
 		return;
 	}
 	bdev_copy_out(&cur, copy, io->len);
 	if (io->faulted && io->faulted(io)) {
 		free(copy);
-		bdev_complete(io, -EFAULT);
+		vbdev_complete(io, -EFAULT);
 		return;
 	}
 	if (at < io->len)
@@ -112,6 +112,7 @@ error_submit(struct bdev_ch *ch, struct bdev_io *io)
 	struct error_ch *ech = bdev_ch_priv(ch);
 	struct injection *in = &ech->eb->inject[io->op];
 
+	vbdev_take(io);
 	if (likely(!take(in))) {
 		vbdev_forward(&ech->v, io, pass_done, NULL);
 		return;
@@ -130,10 +131,10 @@ error_submit(struct bdev_ch *ch, struct bdev_io *io)
 				      NULL);
 		break;
 	case BDEV_INJECT_NOMEM:
-		bdev_complete(io, -ENOMEM);
+		vbdev_complete(io, -ENOMEM);
 		break;
 	default:
-		bdev_complete(io, -EIO);
+		vbdev_complete(io, -EIO);
 	}
 }
 
@@ -150,13 +151,15 @@ error_reap(struct bdev_engine *e)
 
 	clears = __atomic_load_n(&ech->eb->clears, __ATOMIC_ACQUIRE);
 	gone = __atomic_load_n(&b->is_removing, __ATOMIC_RELAXED);
-	if (!gone && clears == ech->clears)
-		return 0;
+	list_splice(&ready, &ech->v.cancelled);
+	if (gone || clears != ech->clears)
+		list_splice(&ready, &ech->held);
 	ech->clears = clears;
-	list_splice(&ready, &ech->held);
 	while ((io = list_first(&ready, struct bdev_io, node))) {
 		list_remove(&io->node);
-		bdev_complete(io, gone ? -ENODEV : -EIO);
+		vbdev_complete(io, vbdev_req_of(io)->cancelled ? -ECANCELED
+				   : gone		       ? -ENODEV
+							       : -EIO);
 		n++;
 	}
 	return n;
@@ -167,6 +170,8 @@ error_sleep(struct bdev_engine *e)
 {
 	struct error_ch *ech = container_of(e, struct error_ch, e);
 
+	if (!list_empty(&ech->v.cancelled))
+		return 0;
 	return list_empty(&ech->held) ? REACTOR_SLEEP_FOREVER : HELD_NS;
 }
 
@@ -209,6 +214,7 @@ static const struct bdev_ops error_ops = {
 	.module = "error",
 	.product = "Error Injection Disk",
 	.submit = error_submit,
+	.cancel = vbdev_cancel,
 	.ch_len = sizeof(struct error_ch),
 	.ch_init = error_ch_init,
 	.ch_fini = error_ch_fini,

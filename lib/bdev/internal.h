@@ -20,6 +20,8 @@ struct bdev_ops {
 	const char *product; /* "AIO disk" */
 	/* On the channel's reactor. Ends with bdev_complete(), here or later. */
 	void (*submit)(struct bdev_ch *ch, struct bdev_io *io);
+	/* Stacked devices: of an I/O with BDEV_IO_STACKED, as bdev_cancel(). */
+	bool (*cancel)(struct bdev_ch *ch, struct bdev_io *io);
 	size_t ch_len; /* bytes of the backend's state, bdev_ch_priv(), zeroed */
 	/* Optional; on the channel's reactor: first get, last put. */
 	int (*ch_init)(struct bdev_ch *ch);

@@ -139,6 +139,8 @@ bdev_cancel(struct bdev_io *io)
 	struct qos_ch *q;
 	struct qos_queue *w;
 
+	if (io->flags & BDEV_IO_STACKED)
+		return io->ch->bdev->ops->cancel(io->ch, io);
 	if (!(io->flags & BDEV_IO_WAITS))
 		return false;
 	q = &io->ch->qos;

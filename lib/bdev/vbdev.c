@@ -102,9 +102,44 @@ vbdev_cleanup(struct vbdev *v)
 
 /* What a parent that waits for a child keeps in priv. */
 struct vbdev_wait {
+	struct vbdev_req req;
 	void (*done)(struct bdev_io *parent, int err);
-	void *copy;
 };
+_Static_assert(sizeof(struct vbdev_wait) <= sizeof(((struct bdev_io *)0)->priv),
+	       "fits into an I/O");
+
+void
+vbdev_take(struct bdev_io *io)
+{
+	*vbdev_req_of(io) = (struct vbdev_req){ 0 };
+	io->flags |= BDEV_IO_STACKED;
+}
+
+void
+vbdev_complete(struct bdev_io *io, int err)
+{
+	io->flags &= (uint8_t)~BDEV_IO_STACKED;
+	bdev_complete(io, err);
+}
+
+bool
+vbdev_cancel(struct bdev_ch *ch, struct bdev_io *io)
+{
+	struct vbdev_ch *vch = bdev_ch_priv(ch);
+	struct vbdev_req *r = vbdev_req_of(io);
+
+	if (r->child) {
+		r->cancelled = true;
+		return bdev_cancel(r->child);
+	}
+	if (!r->cancelled) {
+		r->cancelled = true;
+		free(r->copy); /* cold: of injected corruption */
+		list_remove(&io->node);
+		list_push_back(&vch->cancelled, &io->node);
+	}
+	return true;
+}
 
 static bool
 parent_faulted(const struct bdev_io *io)
@@ -124,7 +159,7 @@ start(struct vbdev_io *k, struct bdev_io *parent,
 	io->parent = parent;
 	io->ch = vch->base_ch;
 	io->op = parent->op;
-	io->flags = parent->flags;
+	io->flags = parent->flags & (BDEV_IO_FUA | BDEV_IO_UNMAP);
 	io->off = parent->off;
 	io->len = parent->len;
 	io->iov = parent->iov;
@@ -137,6 +172,7 @@ start(struct vbdev_io *k, struct bdev_io *parent,
 		io->iovcnt = 1;
 		io->faulted = NULL;
 	}
+	vbdev_req_of(parent)->child = io;
 	bdev_submit(io);
 }
 
@@ -148,11 +184,14 @@ vbdev_forward(struct vbdev_ch *vch, struct bdev_io *parent,
 	struct vbdev_io *k;
 
 	if (n == &vch->free) {
-		*(struct vbdev_wait *)parent->priv =
-			(struct vbdev_wait){ done, copy };
+		struct vbdev_wait *w = (struct vbdev_wait *)parent->priv;
+
+		w->req.copy = copy;
+		w->done = done;
 		list_push_back(&vch->waiting, &parent->node);
 		return;
 	}
+	vbdev_req_of(parent)->copy = NULL;
 	list_remove(n);
 	k = container_of(n, struct vbdev_io, io.node);
 	start(k, parent, done, copy);
@@ -171,7 +210,7 @@ drain(struct vbdev_ch *vch)
 		struct vbdev_wait *w = (struct vbdev_wait *)io->priv;
 
 		list_remove(&io->node);
-		vbdev_forward(vch, io, w->done, w->copy);
+		vbdev_forward(vch, io, w->done, w->req.copy);
 	}
 	vch->draining = false;
 }
@@ -186,6 +225,7 @@ child_done(struct bdev_io *io)
 
 	free(k->copy); /* cold: only of injected corruption; else NULL */
 	k->copy = NULL;
+	vbdev_req_of(parent)->child = NULL;
 	list_push_front(&k->vch->free, &io->node);
 	drain(k->vch);
 	done(parent, err); /* last: it may end the channel */
@@ -199,6 +239,7 @@ vbdev_ch_init(struct bdev_ch *ch)
 
 	list_init(&vch->free);
 	list_init(&vch->waiting);
+	list_init(&vch->cancelled);
 	vch->pool =
 		reactor_mem_alloc(ch->br->reactor, POOL * sizeof(*vch->pool));
 	if (!vch->pool)

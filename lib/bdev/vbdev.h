@@ -24,12 +24,21 @@ struct vbdev_io {
 	struct iovec iov;
 };
 
+/* What a parent's priv begins with, as long as it has BDEV_IO_STACKED. */
+struct vbdev_req {
+	struct bdev_io *child; /* with the base; NULL: node is in a list */
+	void *copy;	       /* it waits for a child with that; or NULL */
+	bool cancelled;
+};
+
 /* Starts the channel state of a stacked backend. */
 struct vbdev_ch {
 	struct bdev_ch *base_ch;
 	struct vbdev_io *pool;
 	struct list free;    /* vbdev_io.io.node */
 	struct list waiting; /* parents, when the pool is empty */
+	struct list
+		cancelled; /* those that nobody holds now; the device's reap ends them */
 	uint32_t flush_seen;
 	bool draining;
 };
@@ -52,10 +61,22 @@ void vbdev_cleanup(struct vbdev *v);
 int vbdev_ch_init(struct bdev_ch *ch);
 void vbdev_ch_fini(struct bdev_ch *ch);
 
+/* The device has it, until vbdev_complete(): may be cancelled. */
+void vbdev_take(struct bdev_io *io);
+void vbdev_complete(struct bdev_io *io, int err);
+/* bdev_ops.cancel */
+bool vbdev_cancel(struct bdev_ch *ch, struct bdev_io *io);
+
+static inline struct vbdev_req *
+vbdev_req_of(struct bdev_io *io)
+{
+	return (struct vbdev_req *)io->priv;
+}
+
 /*
- * Send @parent to the base. @done runs with the base's result and ends, or
- * keeps, the parent. Until then parent->priv[0] is in use, and its node while it
- * waits for a child. @copy (malloc'ed, taken; or NULL) is written in place
+ * Send @parent, which was taken, to the base. @done runs with the base's result and ends, or
+ * keeps, the parent; if it was cancelled, it ends it. The parent's node and its priv are in use until then, the
+ * beginning of priv and, while it is kept in a list, the node afterwards, too. @copy (malloc'ed, taken; or NULL) is written in place
  * of the parent's data.
  */
 void vbdev_forward(struct vbdev_ch *vch, struct bdev_io *parent,

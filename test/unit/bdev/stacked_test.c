@@ -275,6 +275,147 @@ pending_waits_for_clear_or_removal(void **state)
 	assert_null(bdev_first());
 }
 
+/* ---- cancelling ---- */
+
+#define LONG_US 30000000u
+
+static uint8_t data[512];
+
+static void
+held(struct unit_io *u)
+{
+	unit_io(u, dev.ch, BDEV_WRITE, 0, data, 512);
+	bdev_submit(&u->io);
+	for (unsigned i = 0; i < 10; i++)
+		unit_step();
+	assert_int_equal(u->done, 0);
+}
+
+static void
+cancel(struct unit_io *u, bool want)
+{
+	assert_int_equal(bdev_cancel(&u->io), want);
+	bdev_cancel(&u->io); /* once more does no harm */
+	assert_int_equal(u->done, 0);
+	if (want)
+		assert_int_equal(bdev_sleep(), 0);
+}
+
+static void
+gone(struct unit_io *u, int err)
+{
+	unit_step();
+	assert_int_equal(u->done, 1);
+	assert_int_equal(u->io.err, err);
+	assert_int_equal(u->io.flags, 0);
+	assert_false(bdev_cancel(&u->io));
+}
+
+static void
+cancels_what_delay_holds(void **state)
+{
+	struct unit_io u, other;
+
+	make_delay(LONG_US);
+	held(&u);
+	held(&other);
+	cancel(&u, true);
+	gone(&u, -ECANCELED);
+	assert_int_equal(other.done, 0);
+	cancel(&other, true);
+	gone(&other, -ECANCELED);
+	/* The base has it: that ends as it does, and is not held any more. */
+	fake_bdev_hold(base, true);
+	held(&u);
+	cancel(&u, false);
+	fake_bdev_release(base, 1, 0);
+	gone(&u, 0);
+	held(&u);
+	cancel(&u, false);
+	fake_bdev_release(base, 1, -ENOSPC);
+	gone(&u, -ENOSPC);
+	unit_close(&dev);
+}
+
+static void
+cancels_what_waits_for_a_child(void **state)
+{
+	enum { N = 600 };
+	struct unit_io *u = calloc(N, sizeof(*u));
+	unsigned reached;
+
+	make_error();
+	inject(BDEV_INJECT_CORRUPT, true, N); /* with a copy each */
+	fake_bdev_hold(base, true);
+	for (unsigned i = 0; i < N; i++) {
+		unit_io(&u[i], dev.ch, BDEV_WRITE, 0, data, 512);
+		bdev_submit(&u[i].io);
+	}
+	reached = fake_bdev_held(base);
+	assert_in_range(reached, 1, N - 2);
+	for (unsigned i = 0; i < N - 1; i++)
+		assert_int_equal(bdev_cancel(&u[i].io), i >= reached);
+	unit_step();
+	for (unsigned i = 0; i < N; i++)
+		assert_int_equal(u[i].done, i >= reached && i < N - 1);
+	fake_bdev_release(base, reached, 0);
+	fake_bdev_release(base, 1, 0); /* the last came after them */
+	for (unsigned i = 0; i < N; i++)
+		assert_int_equal(unit_wait(&u[i]),
+				 i >= reached && i < N - 1 ? -ECANCELED : 0);
+	unit_close(&dev);
+	free(u);
+}
+
+static void
+cancels_what_is_pending(void **state)
+{
+	struct bdev_delay_params p = { "d",	"EE_base", LONG_US, LONG_US,
+				       LONG_US, LONG_US,   NULL };
+	struct unit_io u, other;
+
+	make_error();
+	inject(BDEV_INJECT_PENDING, true, 3);
+	held(&u);
+	held(&other);
+	cancel(&u, true);
+	gone(&u, -ECANCELED);
+	assert_int_equal(other.done, 0);
+	inject(BDEV_INJECT_CLEAR, true, 0);
+	gone(&other, -EIO);
+	unit_close(&dev);
+	/* And in a stack. */
+	assert_int_equal(bdev_delay_create(&p, ctl()), 0);
+	unit_open(&dev, "d");
+	inject(BDEV_INJECT_PENDING, true, 1);
+	held(&u);
+	cancel(&u, true);
+	gone(&u, -ECANCELED);
+	unit_close(&dev);
+}
+
+static void
+cancels_what_waits_below_for_a_limit(void **state)
+{
+	uint64_t limits[BDEV_LIMITS] = { [BDEV_RW_IOS] = 1 };
+	struct unit_io u, first;
+	struct unit_ctl c;
+	int err;
+
+	make_delay(LONG_US);
+	err = bdev_set_limits("base", limits, unit_ctl(&c));
+	assert_int_equal(unit_answer(&c, err), 0);
+	held(&first); /* by delay */
+	held(&u);
+	assert_int_equal(fake_bdev_count(base, BDEV_WRITE), 1);
+	cancel(&u, true);
+	gone(&u, -ECANCELED);
+	cancel(&first, true);
+	gone(&first, -ECANCELED);
+	assert_int_equal(fake_bdev_count(base, BDEV_WRITE), 1);
+	unit_close(&dev);
+}
+
 /* The base's failure passes through, and stays for who keeps no mark. */
 static void
 failed_flush_passes(void **state)
@@ -310,6 +451,10 @@ stacked_tests(void)
 		T(fails_as_often_as_told),
 		T(corrupts_a_copy),
 		T(pending_waits_for_clear_or_removal),
+		T(cancels_what_delay_holds),
+		T(cancels_what_waits_for_a_child),
+		T(cancels_what_is_pending),
+		T(cancels_what_waits_below_for_a_limit),
 		T(failed_flush_passes),
 	};
 
