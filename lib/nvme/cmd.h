@@ -15,6 +15,11 @@ nvme_status_t io_dsm(struct nvme_req *req);
 nvme_status_t io_flush_all(struct nvme_req *req);
 /* SLBA and 1-based NLB of a command, inside the namespace and within the limits. */
 nvme_status_t io_range(struct nvme_req *req, uint64_t *off, uint32_t *len);
+/*
+ * FUA of a command that reads, mapped: what is cached is made stable first (NVM Command Set 1.0 §3.2.4); @flushed goes on
+ * or completes it. false: nothing to do.
+ */
+bool io_fua_read(struct nvme_req *req, void (*flushed)(struct bdev_io *io));
 void io_done(struct bdev_io *io);
 nvme_status_t io_submit_req(struct nvme_req *req, uint8_t op, uint8_t flags,
 			    uint64_t off, uint64_t len);

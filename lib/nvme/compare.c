@@ -78,6 +78,22 @@ piece_done(struct bdev_io *io)
 	piece_submit(req, io->off + len, total - (uint32_t)req->done_len);
 }
 
+static void
+piece_flushed(struct bdev_io *io)
+{
+	struct nvme_req *req = container_of(io, struct nvme_req, io);
+	nvme_status_t st = io_result(req, io->err, BDEV_FLUSH);
+	uint64_t off;
+	uint32_t len;
+
+	if (!st) /* it may have shrunk meanwhile */
+		st = io_range(req, &off, &len);
+	if (st)
+		req_complete(req, st);
+	else
+		piece_submit(req, off, len);
+}
+
 static nvme_status_t
 piece_start(struct nvme_req *req)
 {
@@ -96,7 +112,8 @@ piece_start(struct nvme_req *req)
 	/* NVM Command Set 1.0 §1.4.2: Verify reads data units, but is no host read command */
 	req->ns->read_units += len >> 9;
 	req->ns->read_cmds += is_compare(req);
-	piece_submit(req, off, len);
+	if (!io_fua_read(req, piece_flushed))
+		piece_submit(req, off, len);
 	return NVME_PENDING;
 }
 

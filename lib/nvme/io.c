@@ -10,6 +10,9 @@
 #define OP_NS 1u    /* needs one active namespace */
 #define OP_WRITE 2u /* changes data */
 
+#define NLB 0xffffu    /* in CDW12 */
+#define FUA (1u << 30) /* likewise */
+
 /* What became of a bdev_io, as a status. */
 nvme_status_t
 io_result(struct nvme_req *req, int err, uint8_t op)
@@ -81,13 +84,14 @@ io_submit_req(struct nvme_req *req, uint8_t op, uint8_t flags, uint64_t off,
 	return submit(req, req->ns, op, flags, off, len);
 }
 
+/* @mask: NLB, and bits beside it that make it far too long. */
 static inline nvme_status_t
-range(const struct nvme_req *req, uint64_t *off, uint32_t *len)
+range(const struct nvme_req *req, uint32_t mask, uint64_t *off, uint32_t *len)
 {
 	const struct nvme_sqe *sqe = &req->sqe;
 	const struct nvme_nsref *ns = req->ns;
 	uint64_t slba = sqe->cdw10 | (uint64_t)sqe->cdw11 << 32;
-	uint64_t nlb = (sqe->cdw12 & 0xffff) + 1;
+	uint64_t nlb = (sqe->cdw12 & mask) + 1ull;
 
 	if (unlikely(nlb > ns->nlb || slba > ns->nlb - nlb))
 		return NVME_DNR(NVME_SC_LBA_RANGE);
@@ -101,18 +105,45 @@ range(const struct nvme_req *req, uint64_t *off, uint32_t *len)
 nvme_status_t
 io_range(struct nvme_req *req, uint64_t *off, uint32_t *len)
 {
-	return range(req, off, len);
+	return range(req, NLB, off, len);
 }
 
-/* FUA (CDW12 bit 30), or the write cache is off (Feature 06). */
+/* FUA, or the write cache is off (Feature 06). */
 static inline uint8_t
 io_fua(const struct nvme_req *req, const struct nvme_nsref *ns)
 {
 	if (!ns->write_cache)
 		return 0;
-	return req->sqe.cdw12 >> 30 & 1 || !req->sq->group->write_cache
+	return req->sqe.cdw12 & FUA || !req->sq->group->write_cache
 		       ? BDEV_IO_FUA
 		       : 0;
+}
+
+/*
+ * The mark of failed flushes is a copy: what this one finds out is for the
+ * host's own flushes to tell, too.
+ */
+bool
+io_fua_read(struct nvme_req *req, void (*flushed)(struct bdev_io *io))
+{
+	struct nvme_nsref *ns = req->ns;
+	struct bdev_io *io = &req->io;
+
+	if (!(req->sqe.cdw12 & FUA) || !ns->write_cache ||
+	    !(ns->caps & BDEV_CAP_FLUSH))
+		return false;
+	req_slow(req);
+	req->step = ns->flush_seen;
+	io->ch = ns->ch;
+	io->op = BDEV_FLUSH;
+	io->flags = 0;
+	io->iov = NULL;
+	io->iovcnt = 0; /* the request's stays: its memory is in use */
+	io->off = io->len = 0;
+	io->flush_seen = &req->step;
+	io->done = flushed;
+	bdev_submit(io);
+	return true;
 }
 
 /* Read or Write whose data pointer is mapped. */
@@ -133,7 +164,24 @@ transfer(struct nvme_req *req, uint8_t op, uint64_t off, uint32_t len)
 	return submit(req, ns, op, flags, off, len);
 }
 
-/* More than a page, SGLs, another extent than the last time, errors. */
+/* A Read with FUA: what was cached is stable. */
+static void
+read_flushed(struct bdev_io *io)
+{
+	struct nvme_req *req = container_of(io, struct nvme_req, io);
+	nvme_status_t st = io_result(req, io->err, BDEV_FLUSH);
+	uint64_t off;
+	uint32_t len;
+
+	if (!st) /* it may have shrunk meanwhile */
+		st = range(req, NLB, &off, &len);
+	if (!st)
+		st = transfer(req, BDEV_READ, off, len);
+	if (st != NVME_PENDING)
+		req_complete(req, st);
+}
+
+/* More than a page, SGLs, another extent than the last time, FUA of a Read, errors. */
 static nvme_status_t __attribute__((noinline))
 transfer_slow(struct nvme_req *req, uint8_t op)
 {
@@ -141,11 +189,15 @@ transfer_slow(struct nvme_req *req, uint8_t op)
 	uint64_t off;
 	uint32_t len;
 
-	st = range(req, &off, &len);
+	st = range(req, NLB, &off, &len);
 	if (!st)
 		st = req_map(req, len,
 			     op == BDEV_READ ? IOAS_WRITE : IOAS_READ);
-	return st ? st : transfer(req, op, off, len);
+	if (st)
+		return st;
+	if (op == BDEV_READ && io_fua_read(req, read_flushed))
+		return NVME_PENDING;
+	return transfer(req, op, off, len);
 }
 
 static nvme_status_t
@@ -154,7 +206,8 @@ io_read(struct nvme_req *req)
 	uint64_t off;
 	uint32_t len;
 
-	if (unlikely(range(req, &off, &len)) ||
+	/* with FUA it is too long for this way: no test of its own */
+	if (unlikely(range(req, NLB | FUA, &off, &len)) ||
 	    unlikely(!req_map_page(req, len, IOAS_WRITE)))
 		return transfer_slow(req, BDEV_READ);
 	return transfer(req, BDEV_READ, off, len);
@@ -166,7 +219,7 @@ io_write(struct nvme_req *req)
 	uint64_t off;
 	uint32_t len;
 
-	if (unlikely(range(req, &off, &len)) ||
+	if (unlikely(range(req, NLB, &off, &len)) ||
 	    unlikely(!req_map_page(req, len, IOAS_READ)))
 		return transfer_slow(req, BDEV_WRITE);
 	return transfer(req, BDEV_WRITE, off, len);

@@ -262,6 +262,54 @@ test_flags(void **state)
 	assert_int_equal(fake_bdev_last(w->disk).flags, BDEV_IO_FUA);
 }
 
+/* FUA of what reads: the cache is flushed first. */
+static void
+test_fua_reads(void **state)
+{
+	static const uint8_t opcodes[] = { 2, 5, 12 };
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	iova_t buf = guest_alloc(g, 4096);
+	struct nvme_sqe sqe = guest_rw(g, 2, 1, 8, buf, 4096);
+	struct nvme_cqe cqe;
+
+	memset(fake_bdev_data(w->disk), 0x5a, 8192);
+	sqe.cdw12 |= 1u << 30;
+	for (size_t i = 0; i < ARRAY_SIZE(opcodes); i++) {
+		sqe.opcode = opcodes[i];
+		fake_bdev_hold(w->disk, true);
+		guest_submit(g, 1, sqe);
+		guest_step(g, 5);
+		assert_int_equal(fake_bdev_held(w->disk), 1);
+		assert_int_equal(fake_bdev_held_io(w->disk, 0)->op, BDEV_FLUSH);
+		fake_bdev_release(w->disk, 1, 0);
+		guest_step(g, 5);
+		assert_int_equal(fake_bdev_held(w->disk), 1);
+		assert_int_equal(fake_bdev_held_io(w->disk, 0)->op, BDEV_READ);
+		assert_false(guest_take(g, 1, &cqe));
+		fake_bdev_hold(w->disk, false);
+		fake_bdev_release(w->disk, 1, 0);
+		assert_true(guest_wait(g, 1, &cqe));
+		assert_int_equal(cqe.status >> 1, 0);
+		assert_memory_equal(guest_ptr(g, buf),
+				    fake_bdev_data(w->disk) + 512, 4096);
+	}
+	/* data was lost: it fails, and the host's next flush tells so as well */
+	for (size_t i = 0; i < ARRAY_SIZE(opcodes); i++) {
+		sqe.opcode = opcodes[i];
+		fake_bdev_fail(w->disk, BDEV_FLUSH, -EIO, 1);
+		assert_int_equal(guest_cmd(g, 1, sqe, NULL), 6);
+		assert_int_equal(guest_cmd(g, 1, op(0, 1, 0, 1), NULL), 6);
+		assert_int_equal(guest_cmd(g, 1, op(0, 1, 0, 1), NULL), 0);
+		assert_int_equal(guest_cmd(g, 1, sqe, NULL), 0);
+	}
+	sqe = guest_rw(g, 2, BLOCKS, 1, buf, 512);
+	sqe.cdw12 |= 1u << 30;
+	assert_int_equal(guest_cmd(g, 1, sqe, NULL), 0x80);
+	assert_int_equal(g->ctrl->group.io_inflight, 0);
+	assert_int_equal(g->ctrl->group.buf_used, 0);
+}
+
 static const struct dsm_case {
 	const char *name;
 	struct nvme_dsm_range r[3];
@@ -433,6 +481,8 @@ io_tests(void)
 		cmocka_unit_test_setup_teardown(test_scratch, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_flags, world_setup,
+						world_teardown),
+		cmocka_unit_test_setup_teardown(test_fua_reads, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_dsm, world_setup,
 						world_teardown),
