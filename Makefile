@@ -194,7 +194,7 @@ ifneq ($(filter fuzz,$(MAKECMDGOALS)),)
 endif
 
 # -- targets -----------------------------------------------------------------
-.PHONY: all check wire guest fuzz bench lint fmt compdb install uninstall clean help
+.PHONY: all check wire guest fuzz bench lint fmt compdb install uninstall dist clean help
 all: $(call archives,$(MODULES)) $(BIN) $(HOST_SO) ## build the programs (the default)
 
 check: $(UNIT) $(B)/test/host-example ## run the unit tests (UNIT=... for some)
@@ -237,11 +237,13 @@ compdb: $(B)/config.mk ## write B/compile_commands.json, for clangd and clang-ti
 BINDIR := $(DESTDIR)$(PREFIX)/bin
 MANDIR := $(DESTDIR)$(PREFIX)/share/man/man8
 DOCDIR := $(DESTDIR)$(PREFIX)/share/doc/belfry
-LIBDIR := $(DESTDIR)$(PREFIX)/lib
+# of the library and its pkg-config file: "make install libdir=/usr/lib/x86_64-linux-gnu"
+libdir ?= $(PREFIX)/lib
+LIBDIR := $(DESTDIR)$(libdir)
 INCDIR := $(DESTDIR)$(PREFIX)/include/belfry
 PCDIR := $(LIBDIR)/pkgconfig
 COMPDIR := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-UNITDIR := $(LIBDIR)/systemd/system
+UNITDIR := $(DESTDIR)$(PREFIX)/lib/systemd/system
 MAN := $(wildcard doc/*.8)
 DOC := $(wildcard LICENSE README* CHANGELOG* doc/*.md doc/*.svg doc/*.c)
 COMP := $(wildcard scripts/belfryctl.bash-completion)
@@ -252,7 +254,7 @@ install: all ## install below PREFIX (configure's --prefix), within DESTDIR
 	ln -sf libbelfry-host.so.$(VERSION) $(LIBDIR)/$(HOST_SONAME)
 	ln -sf $(HOST_SONAME) $(LIBDIR)/libbelfry-host.so
 	install -m 644 include/belfry/host.h $(INCDIR)
-	sed -e 's,@PREFIX@,$(PREFIX),' -e 's,@VERSION@,$(VERSION),' \
+	sed -e 's,@PREFIX@,$(PREFIX),' -e 's,@LIBDIR@,$(libdir),' -e 's,@VERSION@,$(VERSION),' \
 		lib/host/belfry-host.pc.in >$(PCDIR)/belfry-host.pc
 	sed -e 's,@PREFIX@,$(PREFIX),' app/belfryd/belfryd.service.in >$(UNITDIR)/belfryd.service
 	$(if $(BIN),install -m 755 $(BIN) $(BINDIR))
@@ -266,6 +268,11 @@ uninstall: ## remove what install put there
 	rm -f $(foreach f,$(MAN),$(MANDIR)/$(notdir $(f)))
 	rm -f $(foreach f,$(DOC),$(DOCDIR)/$(notdir $(f)))
 	-rmdir $(DOCDIR) $(INCDIR)
+
+DIST := belfry-$(VERSION)
+dist: ## pack the commit that is checked out: B/belfry-VERSION.tar.gz
+	git archive --prefix=$(DIST)/ -o $(B)/$(DIST).tar.gz HEAD
+	@echo $(B)/$(DIST).tar.gz
 
 clean: ## remove what was built, keep the configuration
 	rm -rf $(B)/obj $(B)/pic $(B)/lib $(B)/bin $(B)/test $(B)/fuzz $(B)/compile_commands.json

@@ -10,7 +10,7 @@
 #   clang   build with clang -Werror
 #   fuzz    every fuzzer for FUZZ_TIME (20) seconds
 #   lint    scripts/check.sh, shellcheck
-#   install make install and uninstall into a scratch directory
+#   install make install and uninstall into a scratch directory; make dist, and a build of that
 #   guest   a Linux guest in QEMU
 # The last line adds up all steps: N passed, N failed.
 set -u
@@ -117,20 +117,48 @@ step_lint() {
 	run lint make_in gcc lint
 }
 
+# As one who was given the installed files only.
+use_library() {
+	local flags
+	flags=$(PKG_CONFIG_PATH=$1/lib/pkgconfig pkg-config --define-variable=prefix="$1" --define-variable=libdir="$1/lib" \
+		--cflags --libs belfry-host) || return 1
+	# shellcheck disable=SC2086
+	cc "$1/share/doc/belfry/host-example.c" $flags -o "$1/example" || return 1
+	LD_LIBRARY_PATH=$1/lib "$1/example" "$1/nowhere" 2>&1 | grep -q 'No such file' || return 1
+	rm "$1/example"
+}
+
+# What systemd knows of its options; the program is not where the unit has it.
+verify_unit() {
+	command -v systemd-analyze >/dev/null || return 0
+	! systemd-analyze verify "$1/usr/local/lib/systemd/system/belfryd.service" 2>&1 |
+		grep -v 'not executable\|man belfryd'
+}
+
 install_uninstall() {
 	local dir left
 	dir=$(mktemp -d) || return 1
 	make_in gcc install DESTDIR="$dir" >/dev/null &&
 		"$dir/usr/local/bin/belfryd" --version &&
 		"$dir/usr/local/bin/belfryctl" --version &&
-		make_in gcc uninstall DESTDIR="$dir" >/dev/null || return 1
+		use_library "$dir/usr/local" && verify_unit "$dir" && make_in gcc uninstall DESTDIR="$dir" >/dev/null || return 1
 	left=$(find "$dir" -type f)
 	rm -rf "$dir"
 	[ -z "$left" ] || { echo "uninstall left: $left"; return 1; }
 }
 
+# The packed source builds by itself.
+pack() {
+	local dir
+	dir=$(mktemp -d) || return 1
+	make_in gcc dist >/dev/null && tar -xzf "$tree"/gcc/belfry-*.tar.gz -C "$dir" &&
+		(cd "$dir"/belfry-* && ./configure >/dev/null && make -s -j"$(nproc)" all >/dev/null && build/bin/belfryd --version) &&
+		rm -rf "$dir"
+}
+
 step_install() {
 	run install install_uninstall
+	run dist pack
 }
 
 step_guest() {

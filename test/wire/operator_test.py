@@ -3,6 +3,7 @@
 """Mistakes of operators, and machines that lack something: a message names it, the exit code is right, nothing is left behind."""
 import fcntl
 import os
+import re
 import resource
 import shutil
 import signal
@@ -10,7 +11,9 @@ import socket
 import subprocess
 import time
 
+import io_test
 from daemon import BELFRYD, Client, Daemon, die_with_us, main, raises, raises_errno, until
+from nvme import DATA
 
 NQN = "nqn.2024-01.io.example:disk"
 
@@ -72,6 +75,29 @@ def test_nohup():
         time.sleep(0.2)
         assert d.rpc("bdev_get_bdevs") == [] and d.proc.poll() is None
         assert d.stop() == 0
+
+
+def test_signals():
+    """Those that stop it let what was begun land on the disk, and say so; exit code 0. SIGUSR1 changes nothing."""
+    for sig in signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP:
+        with Daemon() as d:
+            d.rpc("bdev_aio_create", name="disk", filename=disk(d, "disk"))
+            h = io_test.export(d, "bdev_delay_create", name="slow", base_bdev_name="disk", **{
+                f"{kind}_latency": 300000 for kind in ("avg_read", "p99_read", "avg_write", "p99_write")})
+            h.mem[DATA:DATA + 4096] = b"bell" * 1024
+            d.proc.send_signal(signal.SIGUSR1)
+            h.submit(1, io_test.WRITE, nsid=1, prp1=DATA, dw12=7)
+            until(lambda: d.rpc("bdev_get_iostat", names=["slow"])["bdevs"][0]["queue_depth"] == 1)
+            d.proc.send_signal(sig)
+            time.sleep(0.05)
+            d.proc.send_signal(sig)
+            assert d.proc.wait(10) == 0, d.logged()
+            with open(d.path("disk"), "rb") as f:
+                assert f.read(4096) == b"bell" * 1024, sig
+            assert os.listdir(d.path("a")) == [] and not os.path.exists(d.sock)
+            assert re.search(rf"^\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{6}}Z NOTICE: {sig.name}: stopping$", d.logged(), re.M), d.logged()
+            assert "SIGUSR1: nothing to do" in d.logged() and "stopping already" in d.logged(), d.logged()
+            h.close()
 
 
 def limited(kind, n):
