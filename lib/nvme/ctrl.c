@@ -172,6 +172,14 @@ ctrl_enable(struct nvme_ctrl *ctrl)
 	return 0;
 }
 
+/* NVMe 2.0 §3.9; the log entry is still there after the reset that follows. */
+static void
+keep_alive_expired(struct nvme_ctrl *ctrl)
+{
+	log_page_error(&ctrl->group, NULL, NVME_SC_KAT_EXPIRED);
+	ctrl_fail(ctrl, "its host did not keep it alive");
+}
+
 /* Slow work; at least once a second while the controller is enabled. */
 void
 ctrl_timer(struct nvme_ctrl *ctrl, uint64_t now)
@@ -179,7 +187,7 @@ ctrl_timer(struct nvme_ctrl *ctrl, uint64_t now)
 	if (ctrl->state != CTRL_READY)
 		return;
 	if (ctrl->keep_alive_deadline && now >= ctrl->keep_alive_deadline)
-		ctrl_fail(ctrl, "its host did not keep it alive");
+		keep_alive_expired(ctrl);
 	else if (ctrl->keep_alive_deadline)
 		ctrl_tick(ctrl, ctrl->keep_alive_deadline - now);
 	if (irq_dead(ctrl->cfg.irqs))

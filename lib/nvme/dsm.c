@@ -3,6 +3,8 @@
  * Dataset Management (deallocate), and Flush of all namespaces: commands that
  * are a chain of bdev I/Os.
  */
+#include <errno.h>
+
 #include "internal.h"
 
 static void dsm_done(struct bdev_io *io);
@@ -40,7 +42,9 @@ static void
 dsm_done(struct bdev_io *io)
 {
 	struct nvme_req *req = container_of(io, struct nvme_req, io);
-	nvme_status_t st = io_result(req, io->err, BDEV_DISCARD);
+	/* A device may find out only now that it cannot: a host may not rely on it. */
+	int err = io->err == -EOPNOTSUPP ? 0 : io->err;
+	nvme_status_t st = io_result(req, err, BDEV_DISCARD);
 
 	if (st || !dsm_next(req))
 		req_complete(req, st);

@@ -176,6 +176,11 @@ test_keep_alive(void **state)
 	struct guest *g = &w->g;
 	struct nvme_sqe set = { .opcode = 9, .cdw10 = 0xf, .cdw11 = 1000 };
 	struct nvme_sqe alive = { .opcode = 0x18 };
+	struct nvme_sqe log = { .opcode = 2,
+				.prp1 = guest_alloc(g, 4096),
+				.cdw10 = 15 << 16 | 1 };
+	const struct nvme_error_log_page *e = guest_ptr(g, log.prp1);
+	uint64_t errors = g->ctrl->error_count;
 
 	guest_run_ms(g, 1100); /* nothing to do: that is not busy */
 	assert_int_equal(g->ctrl->group.busy_ns, 0);
@@ -192,6 +197,11 @@ test_keep_alive(void **state)
 	assert_int_equal(g->failed, 0); /* a reset heals it */
 	guest_disable(g);
 	assert_int_equal(guest_enable(g, 32), RDY);
+	/* why, and once */
+	assert_int_equal(guest_cmd(g, 0, log, NULL), 0);
+	assert_int_equal(e->error_count, errors + 1);
+	assert_int_equal(e->sqid, 0xffff);
+	assert_int_equal(e->status_field >> 1, NVME_SC_KAT_EXPIRED);
 	guest_run_ms(g, 1300); /* the timer is off again */
 	assert_int_equal(guest_rd(g, NVME_REG_CSTS), RDY);
 }

@@ -364,6 +364,15 @@ test_dsm(void **state)
 				.cdw10 = 255,
 				.cdw11 = 4 };
 	assert_int_equal(guest_cmd(g, 1, sqe, NULL), 4);
+	/* What cannot be deallocated stays: no failure. One that fails is. */
+	sqe.prp1 = buf;
+	sqe.cdw10 = 2;
+	memcpy(guest_ptr(g, buf), dsm_cases[1].r, sizeof(dsm_cases[1].r));
+	fake_bdev_fail(w->disk, BDEV_DISCARD, -EOPNOTSUPP, 3);
+	assert_int_equal(guest_cmd(g, 1, sqe, NULL), 0);
+	fake_bdev_fail(w->disk, BDEV_DISCARD, -EIO, 1);
+	assert_int_equal(guest_cmd(g, 1, sqe, NULL), SC_MEDIA(0x80));
+	assert_int_equal(guest_cmd(g, 1, sqe, NULL), 0);
 }
 
 static const struct errno_case {
