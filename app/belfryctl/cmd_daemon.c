@@ -355,6 +355,17 @@ methods(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 static int
 log_level(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
+	json_t *r;
+
+	if (!nargs) {
+		r = ctl_call(c, "log_get_level", NULL, NULL);
+		if (r && c->json)
+			ctl_print_json(r);
+		else if (r)
+			printf("%s\n", json_string_value(r));
+		json_decref(r);
+		return r ? CTL_OK : CTL_FAILED;
+	}
 	return ctl_do_say(c, "log_set_level",
 			  json_pack("{s:s}", "level", args[0]),
 			  "Log level is now %s.", args[0]);
@@ -489,9 +500,9 @@ struct ctl_cmd cmds_daemon[] = {
 	  { { 0 } } },
 	{ "methods", "", "List the daemon's methods", 0, 0, methods, { { 0 } } },
 	{ "log-level",
-	  "LEVEL",
+	  "[LEVEL]",
 	  "ERROR, WARNING, NOTICE, INFO or DEBUG",
-	  1,
+	  0,
 	  1,
 	  log_level,
 	  { { 0 } } },

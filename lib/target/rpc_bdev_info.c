@@ -82,6 +82,7 @@ limits_json(const struct bdev *b, bool none)
 static json_t *
 bdev_json(const struct bdev *b)
 {
+	const struct bdev_malloc_params *mem = bdev_malloc_params_of(b);
 	const char *claim = bdev_claimed_by(b);
 	struct bdev_info i;
 	json_t *o;
@@ -91,6 +92,8 @@ bdev_json(const struct bdev *b)
 		      "aliases", uuid_json(i.uuid), "product_name", i.product,
 		      "block_size", (json_int_t)i.block_len, "num_blocks",
 		      (json_int_t)i.num_blocks, "uuid", uuid_json(i.uuid));
+	if (mem && mem->numa >= 0)
+		json_object_set_new(o, "numa_id", json_integer(mem->numa));
 	json_object_set_new(o, "physical_block_size",
 			    json_integer(i.phys_block_len));
 	json_object_set_new(o, "assigned_rate_limits", limits_json(b, true));

@@ -153,6 +153,13 @@ rpc_log_set_level(struct rpc_req *req, const json_t *params)
 	rpc_result(req, json_true());
 }
 
+static void
+rpc_log_get_level(struct rpc_req *req, const json_t *params)
+{
+	if (no_params(req, params))
+		rpc_result(req, json_string(log_level_name(log_get_level())));
+}
+
 struct flag_params {
 	const char *flag;
 };
@@ -253,6 +260,8 @@ static const struct rpc_method methods[] = {
 	{ "log_get_flags", rpc_log_get_flags, ALWAYS },
 	{ "log_set_level", rpc_log_set_level, ALWAYS },
 	{ "log_set_print_level", rpc_log_set_level, ALWAYS },
+	{ "log_get_level", rpc_log_get_level, ALWAYS },
+	{ "log_get_print_level", rpc_log_get_level, ALWAYS },
 	{ "spdk_kill_instance", rpc_kill_instance, ALWAYS },
 };
 

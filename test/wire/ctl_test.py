@@ -269,6 +269,9 @@ def test_events_and_flags():
         assert good(d, "events").splitlines()[0] == "0 to 177 are not kept any more"
         assert "nvme       off" in good(d, "log-flag")
         good(d, "log-flag", "nvme", "on")
+        assert good(d, "log-level") == "NOTICE\n"
+        good(d, "log-level", "info")
+        assert good(d, "log-level") == "INFO\n"
         assert d.rpc("log_get_flags")["nvme"] and "nvme       on" in good(d, "log-flag")
         good(d, "log-flag", "all", "off")
         assert not d.rpc("log_get_flags")["nvme"]
