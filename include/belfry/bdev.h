@@ -28,6 +28,7 @@ enum bdev_op {
 	BDEV_WRITE_ZEROES,
 	BDEV_OPS,
 };
+extern const char *const bdev_op_names[BDEV_OPS];
 
 #define BDEV_IO_FUA 1u	 /* WRITE, WRITE_ZEROES: on stable storage when done */
 #define BDEV_IO_UNMAP 2u /* WRITE_ZEROES: may deallocate */

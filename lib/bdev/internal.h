@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "belfry/bdev.h"
+#include "belfry/log.h"
 
 /* Flushes go to the backend, others are checked first; see bdev_submit(). */
 struct bdev_ops {
@@ -73,6 +74,7 @@ struct bdev {
 	char *claimed_by;
 	struct bdev_ctl *ctl; /* who waits for the deletion */
 	struct qos *qos;      /* NULL: never had a limit; qos.c */
+	struct log_ratelimit complaints;
 	/*
 	 * By reactor. Made by the first get there, kept until the device goes,
 	 * so that statistics can be read at any time.

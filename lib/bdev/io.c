@@ -3,6 +3,9 @@
  * bdev: the way of an I/O, submit and complete. Data path.
  * Not here: what a device does with it (the backends), channels (channel.c).
  */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "internal.h"
@@ -107,6 +110,35 @@ flush_result(struct bdev *b, struct bdev_io *io, int err)
 	return -EIO;
 }
 
+const char *const bdev_op_names[BDEV_OPS] = { "read", "write", "flush", "unmap",
+					      "write_zeroes" };
+
+/* Of the disk below, that is: what a guest can ask for in vain, or a device that goes answers, is no news for the operator. */
+static void
+complain(struct bdev *b, const struct bdev_io *io, int err)
+{
+	char more[48] = "";
+	uint32_t dropped;
+
+	switch (err) {
+	case -EINVAL:
+	case -ERANGE:
+	case -EOPNOTSUPP:
+	case -ENODEV:
+	case -EROFS:
+	case -EFAULT:
+	case -ECANCELED:
+		return;
+	}
+	if (!log_ratelimit_ok(&b->complaints, &dropped))
+		return;
+	if (dropped)
+		snprintf(more, sizeof(more), " (%u others dropped)", dropped);
+	log_warn("bdev %s: %s of %" PRIu64 " bytes at %" PRIu64 " failed: %s%s",
+		 b->name, bdev_op_names[io->op], (uint64_t)io->len,
+		 (uint64_t)io->off, strerror(-err), more);
+}
+
 /* A flush, stable storage was asked for, it failed, or there is more to count. */
 static void __attribute__((noinline)) complete_slow(struct bdev_io *io, int err)
 {
@@ -114,10 +146,12 @@ static void __attribute__((noinline)) complete_slow(struct bdev_io *io, int err)
 
 	if (io->op == BDEV_FLUSH || (io->flags & BDEV_IO_FUA))
 		err = flush_result(ch->bdev, io, err);
-	if (!err)
+	if (!err) {
 		count_slow(ch, io);
-	else
+	} else {
 		COUNT(ch->stats[io->op].errors, 1);
+		complain(ch->bdev, io, err);
+	}
 	io->err = err;
 	io->done(io);
 }

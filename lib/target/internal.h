@@ -172,7 +172,6 @@ bool target_begin(void);
 int target_when_ready(void (*fn)(void *arg), void *arg);
 
 /* ---- RPC tables and helpers ---- */
-extern const char *const rpc_bdev_ops[BDEV_OPS]; /* the operations' names */
 void no_such_bdev(struct rpc_req *req, const char *name); /* sends the error */
 void rpc_bdev_register(void);
 void rpc_bdev_info_register(void);

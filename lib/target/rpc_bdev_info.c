@@ -128,9 +128,6 @@ struct wait_job {
 	char name[];
 };
 
-const char *const rpc_bdev_ops[BDEV_OPS] = { "read", "write", "flush", "unmap",
-					     "write_zeroes" };
-
 void
 no_such_bdev(struct rpc_req *req, const char *name)
 {
@@ -287,7 +284,7 @@ stats_json(const struct bdev_stats *s)
 	for (i = 0; i < BDEV_OPS; i++)
 		if (s->errors[i])
 			json_object_set_new(
-				errors, rpc_bdev_ops[i],
+				errors, bdev_op_names[i],
 				json_integer((json_int_t)s->errors[i]));
 	json_object_set_new(o, "io_error", errors);
 	return o;

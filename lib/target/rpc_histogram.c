@@ -59,7 +59,7 @@ ops_of(struct rpc_req *req, const char *opc)
 	if (!opc)
 		return (1u << BDEV_OPS) - 1;
 	for (unsigned i = 0; i < BDEV_OPS; i++)
-		if (!strcmp(opc, rpc_bdev_ops[i]))
+		if (!strcmp(opc, bdev_op_names[i]))
 			return (uint8_t)(1u << i);
 	bad_params(
 		req,

@@ -185,6 +185,25 @@ def test_client_dies_in_flight():
         h.close()
 
 
+def test_failures_are_told():
+    """What a disk fails is in the log, a few lines for many; what a guest asks for in vain is not."""
+    with Daemon() as d:
+        h = export_error(d)
+        inject(d, "write", "failure", 200)
+        for _ in range(200):
+            assert h.io(WRITE) != 0
+        lines = [line for line in d.logged().splitlines() if "WARNING: bdev EE_m: write of 4096 bytes at 0 failed: Input/output error" in line]
+        assert 10 <= len(lines) <= 30, d.logged()
+        assert d.rpc("bdev_get_iostat", names=["EE_m"])["bdevs"][0]["io_error"] == {"write": 200}
+        h.close()
+    with Daemon() as d:
+        with open(d.path("disk"), "wb") as f:
+            f.truncate(1 << 20)
+        h = export(d, "bdev_aio_create", name="f", filename=d.path("disk"), readonly=True)
+        assert h.io(WRITE) != 0 and h.io(READ, lba=1 << 20) != 0 and "failed" not in d.logged(), d.logged()
+        h.close()
+
+
 def test_stop_with_a_hung_disk():
     with Daemon() as d:
         h = export_error(d)
