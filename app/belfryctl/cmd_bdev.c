@@ -156,10 +156,8 @@ common_params(json_t *p, const struct ctl_opt *opts)
 static int
 create_aio(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	char *path = realpath(
-		args[1], NULL); /* the daemon's working directory is not ours */
-	json_t *p = json_pack("{s:s, s:s}", "name", args[0], "filename",
-			      path ? path : args[1]);
+	char *path = ctl_path(args[1]);
+	json_t *p = json_pack("{s:s, s:s}", "name", args[0], "filename", path);
 
 	free(path);
 	if (!common_params(p, opts)) {

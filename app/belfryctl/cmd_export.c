@@ -3,6 +3,8 @@
  * belfryctl export, unexport, list: a block device to a socket in one go, undone whole when a step fails.
  */
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -45,14 +47,6 @@ listening_on(json_t *subsystems, const char *dir)
 	return NULL;
 }
 
-static json_t *
-listen_params(const char *nqn, const char *dir)
-{
-	return json_pack("{s:s, s:{s:s, s:s, s:s}}", "nqn", nqn,
-			 "listen_address", "trtype", "VFIOUSER", "traddr", dir,
-			 "trsvcid", "0");
-}
-
 static bool
 ensure_transport(struct ctl *c)
 {
@@ -66,14 +60,47 @@ ensure_transport(struct ctl *c)
 		      json_pack("{s:s}", "trtype", "VFIOUSER")) == CTL_OK;
 }
 
-/* The whole path; -1 after a message. Makes the directory when it is not there. */
-static char *
-ensure_dir(const char *dir, struct undo *u)
+/* By name or number; -1: not given, or unknown, which the daemon will complain of. */
+static uid_t
+user_of(const char *s)
 {
+	struct passwd *pw = s ? getpwnam(s) : NULL;
+	uint64_t n;
+
+	return pw			     ? pw->pw_uid
+	       : s && !util_parse_u64(s, &n) ? (uid_t)n
+					     : (uid_t)-1;
+}
+
+static gid_t
+group_of(const char *s)
+{
+	struct group *gr = s ? getgrnam(s) : NULL;
+	uint64_t n;
+
+	return gr			     ? gr->gr_gid
+	       : s && !util_parse_u64(s, &n) ? (gid_t)n
+					     : (gid_t)-1;
+}
+
+/* The whole path, or NULL after a message. Makes the directory when it is not there, for those who get the socket. */
+static char *
+ensure_dir(const char *dir, const struct ctl_opt *opts, struct undo *u)
+{
+	const char *group = ctl_opt(opts, "group");
+	uid_t uid = user_of(ctl_opt(opts, "owner"));
+	gid_t gid = group_of(group);
 	char *path;
 
 	if (mkdir(dir, 0700) == 0) {
 		u->dir = true;
+		if (chown(dir, uid, gid) || (group && chmod(dir, 0710))) {
+			fprintf(stderr,
+				"belfryctl: cannot give directory %s to --owner or --group: %s\n",
+				dir, strerror(errno));
+			rmdir(dir);
+			return NULL;
+		}
 	} else if (errno != EEXIST) {
 		fprintf(stderr, "belfryctl: cannot create directory %s: %s\n",
 			dir, strerror(errno));
@@ -137,11 +164,12 @@ undo(struct ctl *c, const struct undo *u, const char *nqn, const char *dir)
 
 static int
 export_steps(struct ctl *c, const char *bdev, const char *dir,
-	     const char *nqn_opt, json_t *bdevs, json_t *subsystems,
+	     const struct ctl_opt *opts, json_t *bdevs, json_t *subsystems,
 	     struct undo *u)
 {
 	const char *uuid = json_string_value(
 		json_object_get(json_array_get(bdevs, 0), "uuid"));
+	const char *nqn_opt = ctl_opt(opts, "nqn");
 	const char *nqn =
 		nqn_opt ? nqn_opt
 			: ctl_fmt("nqn.2014-08.org.nvmexpress:uuid:%s", uuid);
@@ -157,8 +185,8 @@ export_steps(struct ctl *c, const char *bdev, const char *dir,
 	if (!ensure_transport(c) ||
 	    !ensure_subsystem(c, subsystems, nqn, uuid, u) ||
 	    !ensure_ns(c, subsystems, nqn, bdev, u) ||
-	    ctl_do(c, "nvmf_subsystem_add_listener", listen_params(nqn, dir)) !=
-		    CTL_OK) {
+	    ctl_do(c, "nvmf_subsystem_add_listener",
+		   ctl_listener_params(nqn, dir, opts)) != CTL_OK) {
 		undo(c, u, nqn, dir);
 		return CTL_FAILED;
 	}
@@ -191,10 +219,9 @@ export_bdev(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 		return CTL_FAILED;
 	subsystems = ctl_call(c, "nvmf_get_subsystems", NULL, NULL);
 	if (subsystems)
-		dir = ensure_dir(args[1], &u);
+		dir = ensure_dir(args[1], opts, &u);
 	if (dir)
-		rc = export_steps(c, args[0], dir, ctl_opt(opts, "nqn"), bdevs,
-				  subsystems, &u);
+		rc = export_steps(c, args[0], dir, opts, bdevs, subsystems, &u);
 	free(dir);
 	json_decref(subsystems);
 	json_decref(bdevs);
@@ -205,8 +232,7 @@ static int
 unexport(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
 	json_t *subsystems = ctl_call(c, "nvmf_get_subsystems", NULL, NULL), *s;
-	char *path = realpath(args[0], NULL);
-	const char *dir = path ? path : args[0];
+	char *dir = ctl_path(args[0]);
 	int rc = CTL_FAILED;
 
 	s = subsystems ? listening_on(subsystems, dir) : NULL;
@@ -226,10 +252,10 @@ unexport(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 					dir, nqn);
 		else
 			rc = ctl_do_say(c, "nvmf_subsystem_remove_listener",
-					listen_params(nqn, dir),
+					ctl_listener_params(nqn, dir, opts),
 					"Unexported %s.", dir);
 	}
-	free(path);
+	free(dir);
 	json_decref(subsystems);
 	return rc;
 }
@@ -316,8 +342,9 @@ struct ctl_cmd cmds_export[] = {
 	  2,
 	  2,
 	  export_bdev,
-	  { { "nqn", "NQN", "of the subsystem [from the device's UUID]",
-	      NULL } } },
+	  { { "nqn", "NQN", "of the subsystem [from the device's UUID]", NULL,
+	      0 },
+	    LISTENER_OPTS } },
 	{ "unexport",
 	  "DIR",
 	  "Take that back; drains and disconnects",

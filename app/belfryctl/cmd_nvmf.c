@@ -155,18 +155,15 @@ ns_remove(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 			  "Removed namespace %u.", nsid);
 }
 
-static int
-listener(struct ctl *c, const char *method, const char *nqn, const char *dir,
-	 const struct ctl_opt *opts, const char *said)
+json_t *
+ctl_listener_params(const char *nqn, const char *dir,
+		    const struct ctl_opt *opts)
 {
 	static const char *const extra[] = { "mode", "owner", "group" };
-	char *path = realpath(
-		dir, NULL); /* the daemon's working directory is not ours */
 	json_t *addr = json_pack("{s:s, s:s, s:s}", "trtype", "VFIOUSER",
-				 "traddr", path ? path : dir, "trsvcid", "0");
+				 "traddr", dir, "trsvcid", "0");
 	json_t *p = json_pack("{s:s, s:o}", "nqn", nqn, "listen_address", addr);
 
-	free(path);
 	for (size_t i = 0; i < ARRAY_SIZE(extra); i++)
 		if (ctl_opt(opts, extra[i]))
 			json_object_set_new(
@@ -174,6 +171,17 @@ listener(struct ctl *c, const char *method, const char *nqn, const char *dir,
 				json_string(ctl_opt(opts, extra[i])));
 	if (ctl_opt(opts, "trap-doorbells"))
 		json_object_set_new(p, "disable_mappable_bar0", json_true());
+	return p;
+}
+
+static int
+listener(struct ctl *c, const char *method, const char *nqn, const char *dir,
+	 const struct ctl_opt *opts, const char *said)
+{
+	char *path = ctl_path(dir);
+	json_t *p = ctl_listener_params(nqn, path, opts);
+
+	free(path);
 	return ctl_do_say(c, method, p, "%s %s/cntrl.", said, dir);
 }
 
@@ -281,11 +289,7 @@ struct ctl_cmd cmds_nvmf[] = {
 	  2,
 	  2,
 	  listener_add,
-	  { { "mode", "OCTAL", "of the socket [0600]", NULL },
-	    { "owner", "USER", "of the socket", NULL },
-	    { "group", "GROUP", "of the socket", NULL },
-	    { "trap-doorbells", NULL, "do not let clients map the doorbells",
-	      NULL } } },
+	  { LISTENER_OPTS } },
 	{ "listener remove",
 	  "NQN DIR",
 	  "Stop listening; drains and disconnects",

@@ -66,6 +66,19 @@ int ctl_do_say(struct ctl *c, const char *method, json_t *params,
 	       const char *said_fmt, ...) printf_like(4, 5);
 void ctl_close(struct ctl *c);
 
+/* ---- cmd_nvmf.c ---- */
+/* Params of nvmf_subsystem_add_listener, or of remove, on directory @dir, with what is given of LISTENER_OPTS. */
+json_t *ctl_listener_params(const char *nqn, const char *dir,
+			    const struct ctl_opt *opts);
+#define LISTENER_OPTS                                                   \
+	{ "mode", "OCTAL", "of the socket [0600]", NULL, 0 },           \
+		{ "owner", "USER", "of the socket", NULL, 0 },          \
+		{ "group", "GROUP", "of the socket", NULL, 0 },         \
+	{                                                               \
+		"trap-doorbells", NULL,                                 \
+			"do not let clients map the doorbells", NULL, 0 \
+	}
+
 /* ---- table.c ---- */
 struct table;
 struct table *
@@ -81,6 +94,8 @@ void ctl_print_json(const json_t *v);
 /* "64M", "1GiB", "512", "0x1000": bytes. False after a message that names @what. */
 bool ctl_parse_size(const char *s, const char *what, uint64_t *out);
 bool ctl_parse_u32(const char *s, const char *what, uint32_t *out);
+/* Whole, for the daemon's working directory is not ours; freed by the caller. The last word need not be there any more. */
+char *ctl_path(const char *path);
 /* Seconds, from 0.1 to an hour; NULL leaves *out. */
 bool ctl_parse_interval(const char *s, double *out);
 /* Until a signal. */

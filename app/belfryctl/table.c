@@ -3,6 +3,7 @@
  * What belfryctl prints: aligned tables, sizes, JSON; and the parsing of sizes that it reads.
  */
 #include <errno.h>
+#include <libgen.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -221,4 +222,22 @@ ctl_sleep(double seconds)
 				      1e9) };
 
 	nanosleep(&ts, NULL);
+}
+
+char *
+ctl_path(const char *path)
+{
+	char *whole = realpath(path, NULL), *a, *b, *dir;
+
+	if (whole)
+		return whole;
+	a = must(strdup(path));
+	b = must(strdup(path));
+	dir = realpath(dirname(a), NULL);
+	if (!dir || asprintf(&whole, "%s/%s", dir, basename(b)) < 0)
+		whole = must(strdup(path));
+	free(dir);
+	free(a);
+	free(b);
+	return whole;
 }

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import stat
 import struct
 import subprocess
 import termios
@@ -44,6 +45,26 @@ def test_export_and_list():
         assert r.returncode == 1 and "unexport" in r.stderr, r
         good(d, "unexport", "vm")
         assert os.listdir(d.path("vm")) == []
+
+
+def test_export_to_others():
+    """--owner, --group and --mode are the socket's, and open the directory that is made for it."""
+    with Daemon() as d:
+        good(d, "bdev", "create", "malloc", "m", "1M")
+        for args, part in [(["--owner", "no-such-user"], "no-such-user"), (["--mode", "9"], "'mode'"), (["--group", "no-such-group"], "no-such-group")]:
+            r = ctl(d, "export", "m", "vm", *args)
+            assert r.returncode == 1 and part in r.stderr and not os.path.exists(d.path("vm")), (args, r)
+        owner, group = (65534, 1) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+        good(d, "export", "m", "vm", "--owner", str(owner), f"--group={group}", "--mode", "0660", "--trap-doorbells")
+        for path, mode in ("vm", 0o710), ("vm/cntrl", 0o660):
+            st = os.stat(d.path(path))
+            assert (st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode)) == (owner, group, mode), (path, st)
+        nqn = d.rpc("nvmf_get_subsystems")[1]["nqn"]
+        assert d.rpc("nvmf_subsystem_get_listeners", nqn=nqn)[0]["disable_mappable_bar0"] is True
+        os.unlink(d.path("vm/cntrl"))
+        os.rmdir(d.path("vm"))
+        good(d, "unexport", "vm")  # though the directory is gone
+        assert len(d.rpc("nvmf_get_subsystems")) == 1
 
 
 def test_usage():
