@@ -7,12 +7,15 @@
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "belfry/log.h"
@@ -106,6 +109,34 @@ raise_nofile(void)
 			(unsigned long long)rl.rlim_max);
 }
 
+/*
+ * One that polls takes its core's time whole: two daemons on a core are seldom meant. The name of each core, held until
+ * we end, lives in the abstract namespace: it needs no folder and outlives nobody.
+ */
+static void
+claim_cores(const struct options *o)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	unsigned i;
+	int fd;
+
+	for (i = 0; i < o->ncores; i++) {
+		int n = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1,
+				 "belfryd/core/%u", o->cores[i]);
+		socklen_t len = offsetof(struct sockaddr_un, sun_path) + 1 +
+				(unsigned)n;
+
+		fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		if (fd < 0 || !bind(fd, (struct sockaddr *)&addr, len))
+			continue;
+		if (errno == EADDRINUSE)
+			log_notice(
+				"core %u: another belfryd is there, and each takes time from the other; -m chooses cores",
+				o->cores[i]);
+		close(fd);
+	}
+}
+
 static void
 overdue(int sig)
 {
@@ -146,6 +177,7 @@ run(struct options *o)
 		return 1;
 	}
 	raise_nofile();
+	claim_cores(o);
 	err = reactors_init(&rc);
 	if (err) {
 		log_error("cannot start the reactors (-m): %s", strerror(-err));

@@ -49,7 +49,10 @@ core_add(struct options *o, const char *value, unsigned long core)
 {
 	unsigned i;
 
-	if (core >= MAX_CORE || !core_allowed((unsigned)core))
+	if (core >= MAX_CORE)
+		return complain("-m %s: the number of a core is below %d",
+				value, MAX_CORE);
+	if (!core_allowed((unsigned)core))
 		return complain(
 			"-m %s: core %lu is not online, or this process may not run on it (see taskset -p)",
 			value, core);

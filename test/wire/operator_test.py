@@ -50,6 +50,14 @@ def test_bad_start():
             assert sorted(os.listdir(d.dir)) == ["dir", "file", "log"], (args, os.listdir(d.dir))
 
 
+def test_shared_core():
+    """Two daemons on a core are told of it, and serve."""
+    core = str(min(os.sched_getaffinity(0)))
+    with Daemon("-m", core) as d, Daemon("-m", core) as other:
+        assert f"core {core}: another belfryd" in other.logged(), other.logged()
+        assert d.rpc("bdev_get_bdevs") == other.rpc("bdev_get_bdevs") == []
+
+
 def test_names():
     """What a name is refused for is read no more afterwards."""
     with Daemon() as d:
