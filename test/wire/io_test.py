@@ -141,83 +141,57 @@ def test_namespaces_come_and_go():
         h.close()
 
 
-def test_stop_waits_for_io():
+HELD = dict(avg_read_latency=5000000, p99_read_latency=5000000, avg_write_latency=5000000,
+            p99_write_latency=5000000)
+
+
+def held(d):
+    """A delay device has one write, for longer than anything may take."""
+    d.rpc("bdev_malloc_create", name="m", block_size=512, num_blocks=2048)
+    h = export(d, "bdev_delay_create", name="slow", base_bdev_name="m", **HELD)
+    h.submit(1, WRITE, nsid=1, prp1=DATA, dw12=7)
+    until(lambda: d.rpc("bdev_get_iostat", names=["slow"])["bdevs"][0]["queue_depth"] == 1)
+    return h, time.monotonic()
+
+
+def test_stop_ends_what_is_held():
     with Daemon() as d:
-        d.rpc("bdev_malloc_create", name="m", block_size=512, num_blocks=2048)
-        h = export(d, "bdev_delay_create", name="slow", base_bdev_name="m", avg_read_latency=700000,
-                   p99_read_latency=700000, avg_write_latency=700000, p99_write_latency=700000)
-        h.submit(1, WRITE, nsid=1, prp1=DATA, dw12=7)
-        time.sleep(0.05)
-        start = time.monotonic()
+        h, start = held(d)
         assert d.stop() == 0, d.logged()
-        assert 0.3 < time.monotonic() - start < 5
+        assert time.monotonic() - start < 3
         h.close()
 
 
-def test_listener_waits_for_io():
+def test_listener_ends_what_is_held():
     with Daemon() as d:
-        d.rpc("bdev_malloc_create", name="m", block_size=512, num_blocks=2048)
-        h = export(d, "bdev_delay_create", name="slow", base_bdev_name="m", avg_read_latency=500000,
-                   p99_read_latency=500000, avg_write_latency=500000, p99_write_latency=500000)
-        h.submit(1, WRITE, nsid=1, prp1=DATA, dw12=7)
-        time.sleep(0.05)
-        start = time.monotonic()
+        h, start = held(d)
         d.rpc("nvmf_subsystem_remove_listener", nqn=NQN, listen_address={"trtype": "VFIOUSER", "traddr": d.path("a")})
-        assert 0.2 < time.monotonic() - start < 5
+        assert time.monotonic() - start < 3
         assert h.gone()
         h.close()
 
 
 def test_client_dies_in_flight():
-    """The next client waits until the last I/O of the one before has landed."""
+    """The next client is served when the last I/O of the one before has ended."""
     with Daemon() as d:
-        d.rpc("bdev_malloc_create", name="m", block_size=512, num_blocks=2048)
-        h = export(d, "bdev_delay_create", name="slow", base_bdev_name="m", avg_read_latency=500000,
-                   p99_read_latency=500000, avg_write_latency=500000, p99_write_latency=500000)
-        h.submit(1, WRITE, nsid=1, prp1=DATA, dw12=7)
-        time.sleep(0.05)
+        h, start = held(d)
         h.close()
-        start = time.monotonic()
         h = Host(d.path("a/cntrl"))
-        assert 0.2 < time.monotonic() - start < 5
+        assert time.monotonic() - start < 3
         assert d.rpc("bdev_get_iostat", names=["slow"])["bdevs"][0]["queue_depth"] == 0
-        assert h.io(READ) == 0
         h.close()
 
 
-def test_failures_are_told():
-    """What a disk fails is in the log, a few lines for many; what a guest asks for in vain is not."""
-    with Daemon() as d:
-        h = export_error(d)
-        inject(d, "write", "failure", 200)
-        for _ in range(200):
-            assert h.io(WRITE) != 0
-        lines = [line for line in d.logged().splitlines() if "WARNING: bdev EE_m: write of 4096 bytes at 0 failed: Input/output error" in line]
-        assert 10 <= len(lines) <= 30, d.logged()
-        assert d.rpc("bdev_get_iostat", names=["EE_m"])["bdevs"][0]["io_error"] == {"write": 200}
-        h.close()
-    with Daemon() as d:
-        with open(d.path("disk"), "wb") as f:
-            f.truncate(1 << 20)
-        h = export(d, "bdev_aio_create", name="f", filename=d.path("disk"), readonly=True)
-        assert h.io(WRITE) != 0 and h.io(READ, lba=1 << 20) != 0 and "failed" not in d.logged(), d.logged()
-        h.close()
-
-
-def test_stop_with_a_hung_disk():
+def test_stop_with_a_pending_error():
     with Daemon() as d:
         h = export_error(d)
         inject(d, "write", "pending")
         h.submit(1, WRITE, nsid=1, prp1=DATA, dw12=7)
         until(lambda: d.rpc("bdev_get_iostat", names=["EE_m"])["bdevs"][0]["queue_depth"] == 1)
         start = time.monotonic()
-        d.proc.terminate()
-        time.sleep(0.2)
-        d.proc.terminate()
-        assert d.proc.wait(20) == 1, d.logged()
-        assert 9 < time.monotonic() - start < 14
-        assert "EE_m" in d.logged()
-        assert os.listdir(d.path("a")) == [] and sorted(os.listdir(d.dir)) == ["a", "log"]
+        assert d.stop() == 0, d.logged()
+        assert time.monotonic() - start < 3
+        assert os.listdir(d.path("a")) == []
         h.close()
 
 

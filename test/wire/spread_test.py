@@ -213,7 +213,7 @@ def test_maps_are_seen_at_once():
         h.close()
 
 
-def test_resets_wait_for_io_elsewhere():
+def test_resets_end_io_elsewhere():
     with Pair() as d:
         export(d, d.slow(300000))
         h = Host(d.path("a/cntrl"))
@@ -222,7 +222,7 @@ def test_resets_wait_for_io_elsewhere():
         time.sleep(0.05)
         start = time.monotonic()
         h.disable()
-        assert 0.1 < time.monotonic() - start < 5
+        assert time.monotonic() - start < 5
         assert d.io_queues() == [0, 0]
         h.enable()
         h.start(2, WRITE, 0)
