@@ -257,7 +257,7 @@ bdev_delete(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
 	json_t *r = ctl_call(c, "bdev_get_bdevs",
 			     json_pack("{s:s}", "name", args[0]), NULL);
-	const char *product, *method;
+	const char *product, *method, *user;
 	int rc;
 
 	if (!r)
@@ -265,7 +265,14 @@ bdev_delete(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	product = json_string_value(
 		json_object_get(json_array_get(r, 0), "product_name"));
 	method = delete_method(product);
-	if (!method) {
+	user = json_string_value(
+		json_object_get(json_array_get(r, 0), "claimed_by"));
+	if (user && !ctl_opt(opts, "force")) {
+		fprintf(stderr,
+			"belfryctl: block device %s is used by %s; --force takes it from there\n",
+			args[0], user);
+		rc = CTL_FAILED;
+	} else if (!method) {
 		fprintf(stderr,
 			"belfryctl: block device %s is a '%s', which has no delete method\n",
 			args[0], product ? product : "?");
@@ -330,10 +337,11 @@ bdev_limit(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	return ctl_do_say(c, "bdev_set_qos_limit", p, "Limited %s.", args[0]);
 }
 
-#define COMMON_OPTS                                                \
-	{ "block-size", "N", "bytes a block: 512 or 4096", NULL }, \
-	{                                                          \
-		"uuid", "UUID", "identity shown to guests", NULL   \
+#define COMMON_OPTS                                                      \
+	{ "block-size", "N",                                             \
+	  "bytes a block: 512 or 4096 [a disk's own, else 512]", NULL }, \
+	{                                                                \
+		"uuid", "UUID", "identity shown to guests", NULL         \
 	}
 
 struct ctl_cmd cmds_bdev[] = {
@@ -408,10 +416,11 @@ struct ctl_cmd cmds_bdev[] = {
 	    { "write", "MIB", "MiB a second of writing", NULL } } },
 	{ "bdev delete",
 	  "NAME",
-	  "Delete one; its namespaces are hot-removed",
+	  "Delete one that nobody uses",
 	  1,
 	  1,
 	  bdev_delete,
-	  { { 0 } } },
+	  { { "force", NULL, "one in use, too: guests lose it at once", NULL,
+	      0 } } },
 	{ 0 },
 };

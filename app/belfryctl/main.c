@@ -46,14 +46,14 @@ usage(FILE *out)
 static void
 usage_of(FILE *out, const struct ctl_cmd *cmd)
 {
-	fprintf(out, "Usage: belfryctl %s %s%s\n%s.\n", cmd->words, cmd->args,
+	fprintf(out, "Usage: belfryctl %s%s%s%s\n%s.\n", cmd->words,
+		*cmd->args ? " " : "", cmd->args,
 		cmd->opts[0].name ? " [OPTIONS]" : "", cmd->help);
 	for (const struct ctl_opt *o = cmd->opts; o->name; o++) {
-		int n = fprintf(out, "  --%s%s%s", o->name, o->arg ? " " : "",
-				o->arg ? o->arg : "");
+		int n = fprintf(out, o->letter ? "  -%c, " : "  ", o->letter);
 
-		if (o->letter)
-			n += fprintf(out, ", -%c", o->letter);
+		n += fprintf(out, "--%s%s%s", o->name, o->arg ? " " : "",
+			     o->arg ? o->arg : "");
 		fprintf(out, "%*s %s\n", n < 28 ? 28 - n : 0, "", o->help);
 	}
 }

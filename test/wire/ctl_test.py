@@ -256,6 +256,21 @@ def test_stat_live():
         p.stderr.close()
 
 
+def test_delete_in_use():
+    with Daemon() as d:
+        good(d, "bdev", "create", "malloc", "m", "1M")
+        good(d, "bdev", "create", "delay", "s", "m")
+        good(d, "export", "s", "vm")
+        nqn = d.rpc("nvmf_get_subsystems")[1]["nqn"]
+        for name, user in ("m", "delay"), ("s", nqn):
+            r = ctl(d, "bdev", "delete", name)
+            assert r.returncode == 1 and f"used by {user}" in r.stderr and "--force" in r.stderr, r
+        assert len(d.rpc("bdev_get_bdevs")) == 2
+        good(d, "bdev", "delete", "s", "--force")
+        good(d, "bdev", "delete", "m")
+        assert d.rpc("bdev_get_bdevs") == d.rpc("nvmf_get_subsystems", nqn=nqn)[0]["namespaces"] == []
+
+
 def test_limits_and_show():
     with Daemon() as d:
         for name in "a", "b":
