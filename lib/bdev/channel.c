@@ -167,7 +167,8 @@ ch_create(struct bdev *b, struct bdev_reactor *br)
 	ch->submit = b->ops->submit;
 	ch->br = br;
 	ch->clock = reactor_clock(br->reactor);
-	ch->stats_gen = b->stats_gen & ~BDEV_GEN_HISTOGRAM;
+	ch->stats_gen = __atomic_load_n(&b->stats_gen, __ATOMIC_RELAXED) &
+			~BDEV_GEN_HISTOGRAM;
 	for (unsigned i = 0; i < BDEV_OPS; i++)
 		ch->stats[i].min_ns = UINT64_MAX;
 	return ch;
