@@ -8,6 +8,7 @@
 #include "file.h"
 
 #define DISK_BUSY 64 /* I/Os: a disk that has so many is not idle soon */
+#define TOGETHER 2u  /* the kernel starts each at once */
 
 /*
  * May one more of @ch go to the kernel? A disk may have as many there as are
@@ -133,18 +134,18 @@ drop_made_up(struct file_queue *q, unsigned count)
 }
 
 /*
- * How many go with this round. The kernel holds a list back until it has gone
- * through all of it, about 3 us for each. A disk with less to do than that
+ * How many go with this round. The kernel holds a list of more than two back until
+ * it has gone through all of it, about 3 us for each. A disk with less to do than that
  * runs dry, finishes what it gets in one go, and the next list is as long again: 32
- * writes went to and fro in two halves, at 0.74 of the rate. Then they go one a round,
- * and the disk works on the first while we prepare the second.
+ * writes went to and fro in two halves, at 0.74 of the rate. Then they go two a round,
+ * and the disk works on the first while the kernel prepares the next.
  */
 static unsigned
 batch(const struct file_queue *q)
 {
 	bool busy = q->inflight >= DISK_BUSY || q->queued <= q->inflight / 4;
 
-	return busy ? q->queued : 1;
+	return busy ? q->queued : MIN(q->queued, TOGETHER);
 }
 
 unsigned
