@@ -8,6 +8,7 @@
  */
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,7 +30,7 @@ static struct {
 	int fd;
 	char dir[32];
 	pthread_mutex_t lock;
-	bool mute; /* answers nothing; what was asked waits below */
+	bool mute; /* answers nobody else; what was asked waits below */
 	unsigned nheld;
 	struct fuse_in_header held[64];
 	unsigned asked, flushes; /* since the last time that the test looked */
@@ -101,16 +102,17 @@ serve(const struct fuse_in_header *h)
 static void
 take(const struct fuse_in_header *h)
 {
-	bool hold;
+	bool own = h->pid == (uint32_t)getpid(), hold;
 
 	pthread_mutex_lock(&fs.lock);
 	if (h->opcode == FUSE_FLUSH) {
-		fs.flushes++;
+		fs.flushes += !own;
 	} else if (h->opcode != FUSE_RELEASE && h->opcode != FUSE_FORGET) {
 		fs.asked++;
 		fs.last = h->opcode;
 	}
-	hold = fs.mute && fs.nheld < sizeof(fs.held) / sizeof(fs.held[0]);
+	hold = fs.mute && !own &&
+	       fs.nheld < sizeof(fs.held) / sizeof(fs.held[0]);
 	if (hold)
 		fs.held[fs.nheld++] = *h;
 	pthread_mutex_unlock(&fs.lock);
@@ -125,10 +127,11 @@ server(void *arg)
 		struct fuse_in_header h;
 		uint8_t room[65536];
 	} in;
+	int fd = fs.fd; /* test_killed() has others */
 
 	(void)arg;
 	for (;;) {
-		ssize_t n = read(fs.fd, &in, sizeof(in));
+		ssize_t n = read(fd, &in, sizeof(in));
 
 		if (n >= (ssize_t)sizeof(in.h))
 			take(&in.h);
@@ -187,7 +190,7 @@ open_file(void)
 	return fd;
 }
 
-/* In a name space of our own: nobody else sees it, and it goes with us. NULL: it works; else what does not. */
+/* NULL: it works; else what does not. */
 static const char *
 fs_mount(void)
 {
@@ -196,9 +199,6 @@ fs_mount(void)
 	fs.fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (fs.fd < 0)
 		return "open /dev/fuse";
-	if (unshare(CLONE_NEWNS) ||
-	    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
-		return "a mount name space";
 	strcpy(fs.dir, "/tmp/belfry-fuse-XXXXXX");
 	if (!mkdtemp(fs.dir))
 		return fs.dir;
@@ -210,6 +210,16 @@ fs_mount(void)
 		return NULL;
 	rmdir(fs.dir);
 	return "mount";
+}
+
+/* A name space of our own: nobody else sees it, and it goes with us. */
+static const char *
+fs_first(void)
+{
+	if (unshare(CLONE_NEWNS) ||
+	    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return "a mount name space";
+	return fs_mount();
 }
 
 /* ---- the tests ---- */
@@ -360,6 +370,101 @@ test_never_answers(void **state)
 	daemon_fds_settle(before);
 }
 
+/*
+ * In a process of its own, as no assertion may fail there: server and client of @w, which gets no answer, since the daemon's
+ * close waits for the server. Says so at @told.
+ */
+static void
+serve_and_map(const struct row *w, int told)
+{
+	char path[64];
+	pthread_t thread;
+	int fd;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	pthread_mutex_init(&fs.lock, NULL);
+	if (pthread_create(&thread, NULL, server, NULL))
+		_exit(1);
+	snprintf(path, sizeof(path), "%s/file", fs.dir);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		_exit(2);
+	mute(true);
+	send_row(w, fd);
+	close(fd); /* or its end would wait for the server, which would have ended */
+	while (!value(&fs.flushes))
+		usleep(1000);
+	if (write(told, "", 1) != 1)
+		_exit(3);
+	for (;;)
+		pause();
+}
+
+static void
+kill_in_the_middle(const struct row *w)
+{
+	struct pollfd p;
+	pid_t client;
+	int told[2];
+
+	assert_int_equal(pipe2(told, O_CLOEXEC), 0);
+	vm_start(&v, "vm0", w->iommufd);
+	client = fork();
+	assert_true(client >= 0);
+	if (!client)
+		serve_and_map(w, told[1]);
+	close(told[1]);
+	close(fs.fd); /* the child is the only server */
+	vm_kill(&v);  /* and the only client */
+	p = (struct pollfd){ told[0], POLLIN, 0 };
+	assert_int_equal(poll(&p, 1, 10000), 1);
+	assert_true(p.revents & POLLIN);
+	close(told[0]);
+	assert_int_equal(kill(client, SIGKILL), 0);
+	assert_int_equal(waitpid(client, NULL, 0), client);
+}
+
+/* Client and server are one process, and it is killed in the middle of a message. */
+static void
+test_killed(void **state)
+{
+	static struct neighbour n;
+	unsigned i, before;
+	uint64_t gap, start;
+	char dir[32];
+	int fd = fs.fd;
+
+	before = daemon_fds();
+	strcpy(dir, fs.dir);
+	neighbour_start(&n, "vm1");
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (rows[i].vanish)
+			continue; /* it always does */
+		assert_null(fs_mount());
+		neighbour_gap_us(&n);
+		kill_in_the_middle(&rows[i]);
+		start = now_ms();
+		vm_start(&v, "vm0", false);
+		gap = neighbour_gap_us(&n);
+		print_message("%s, and killed: the next one after %llu ms, "
+			      "gap %llu us\n",
+			      rows[i].name,
+			      (unsigned long long)(now_ms() - start),
+			      (unsigned long long)gap);
+		assert_true(now_ms() - start < 5000);
+		assert_true(gap < 50000);
+		assert_int_equal(vm_io(&v, OPC_READ, 0, 8, v.a[A_DATA].iova, 0),
+				 0);
+		vm_kill(&v);
+		assert_int_equal(umount2(fs.dir, MNT_FORCE | MNT_DETACH), 0);
+		assert_int_equal(rmdir(fs.dir), 0);
+	}
+	fs.fd = fd;
+	strcpy(fs.dir, dir);
+	neighbour_stop(&n);
+	daemon_fds_settle(before);
+}
+
 /* The server ends while the daemon's close waits for it; then with files of it that are still around. */
 static void
 test_server_dies(void **state)
@@ -415,6 +520,7 @@ run_all(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_never_answers),
+		cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_server_dies), /* the last */
 	};
 	pthread_t thread;
@@ -442,7 +548,7 @@ int
 main(void)
 {
 	struct sigaction stop = { .sa_handler = on_stop };
-	const char *missing = fs_mount();
+	const char *missing = fs_first();
 	int status = 1;
 	pid_t tests;
 

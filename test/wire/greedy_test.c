@@ -23,6 +23,7 @@ static struct client {
 	unsigned next;
 	uint32_t count;
 	bool pin;
+	uint64_t due; /* of cold queues: when to ring next */
 } clients[CLIENTS], n;
 
 /* ---- how they ring ---- */
@@ -138,6 +139,36 @@ full(struct client *c)
 	ring(c, 2 * q + 1, 0x80000000 + c->count);
 }
 
+/*
+ * Queues that have just become cold, for which they need 2 ms without work: so many of them, and @us later
+ * the next ones.
+ */
+#define COLD_US 2300u
+
+static void
+thaw(struct client *c, unsigned queues, unsigned us)
+{
+	uint64_t now = now_us();
+
+	if (now < c->due)
+		return;
+	c->due = now + us;
+	while (queues--)
+		valid(c);
+}
+
+static void
+cold_together(struct client *c)
+{
+	thaw(c, QUEUES, COLD_US);
+}
+
+static void
+cold_in_turn(struct client *c)
+{
+	thaw(c, 1, COLD_US / QUEUES);
+}
+
 static void
 nothing(struct client *c)
 {
@@ -212,6 +243,8 @@ static const struct row {
 	{ "invalid tails, now and then", invalid, 1000 },
 	{ "bursts", burst, 100 },
 	{ "bursts, now and then", burst, 1000 },
+	{ "cold queues, together", cold_together, 1 },
+	{ "cold queues, in turn", cold_in_turn, 1 },
 	{ "full queues", full, 1 },
 };
 
