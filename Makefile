@@ -189,7 +189,7 @@ $(FUZZ): $(B)/fuzz/%: $(B)/fuzz/obj/test/fuzz/%.o $(B)/fuzz/libfuzz.a
 	$(Q)$(FUZZ_CC) $(FUZZ_SAN) -fsanitize=fuzzer -o $@ $^ $(FUZZ_LIBS)
 
 -include $(patsubst %.o,%.d,$(LIB_OBJ) $(APP_OBJ) $(TEST_OBJ) $(HOST_PIC))
-ifneq ($(filter fuzz,$(MAKECMDGOALS)),)
+ifneq ($(wildcard $(B)/fuzz/obj),)
 -include $(patsubst %.o,%.d,$(FUZZ_LIB) $(FUZZ:$(B)/fuzz/%=$(B)/fuzz/obj/test/fuzz/%.o))
 endif
 

@@ -100,7 +100,7 @@ step_asan() {
 
 step_tsan() {
 	run tsan configure tsan --cc=gcc --sanitize=thread &&
-		run tsan-unit make_in tsan check UNIT="$(printf "$tree/tsan/test/unit/%s " util reactor irq nvme)"
+		run tsan-unit make_in tsan check UNIT="$(printf "$tree/tsan/test/unit/%s " util reactor irq bdev nvme)"
 }
 
 step_clang() {

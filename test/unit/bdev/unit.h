@@ -17,6 +17,14 @@
 #include "fake/bdev.h"
 #include "internal.h"
 
+#if defined(__SANITIZE_THREAD__)
+#define UNIT_TSAN true
+#elif defined(__has_feature)
+#define UNIT_TSAN __has_feature(thread_sanitizer)
+#else
+#define UNIT_TSAN false
+#endif
+
 /* One reactor, this thread's; fini checks that no device is left. */
 void unit_start(uint32_t spin_us);
 int unit_setup(void **state);
