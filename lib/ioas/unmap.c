@@ -242,11 +242,15 @@ slice_take(struct record *rec)
 static bool
 slice_run(struct record *rec)
 {
+	uint32_t told = rec->ntold, n, i;
 	struct ioas_ctx *ctx = rec->ctx;
-	struct gone *gone = rec->gone + rec->ngone;
-	uint32_t told = rec->ntold, n = slice_take(rec), i;
 	uint64_t now = util_now_ns();
+	struct gone *gone;
 
+	if (!rec->want)
+		return true; /* an empty space is destroyed */
+	gone = rec->gone + rec->ngone;
+	n = slice_take(rec);
 	ctx->usage.extents -= n;
 	ctx->usage.unmaps += n;
 	if (rec->as == ctx->attached) {

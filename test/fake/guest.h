@@ -14,7 +14,7 @@
 
 #define GUEST_IOVA 0x100000ull	   /* where its memory begins */
 #define GUEST_HOLE 0x4000000000ull /* nothing is mapped here, ever */
-#define GUEST_QUEUES 9
+#define GUEST_QUEUES 13
 
 struct guest_opts {
 	const char *bdev;      /* of namespace 1; NULL: no namespace */
