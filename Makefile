@@ -40,7 +40,7 @@ DEPS_target    := vfio_user nvme rpc bdev pci ioas irq reactor util
 # System libraries, by the module that calls them.
 LIBS_util      := -lpthread
 LIBS_reactor   := -lnuma
-LIBS_bdev      := -laio -luuid
+LIBS_bdev      := -laio -luuid $(if $(CONFIG_URING),-luring)
 LIBS_rpc       := -ljansson -luuid
 LIBS_host      := -ljansson
 LIBS_vfio_user := -ljansson
@@ -62,6 +62,8 @@ syslibs = $(sort $(foreach m,$(call closure,$(1)),$(LIBS_$(m))))
 srcs = $(sort $(wildcard $(1)))
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 $(foreach m,$(MODULES),$(eval OBJ_$(m) := $(call obj,$(call srcs,lib/$(m)/*.c))))
+# One of the two.
+OBJ_bdev := $(filter-out %/uring$(if $(CONFIG_URING),_none).o,$(OBJ_bdev))
 LIB_OBJ := $(foreach m,$(MODULES),$(OBJ_$(m)))
 FAKE_OBJ := $(call obj,$(call srcs,test/fake/*.c))
 FAKE := $(B)/test/libfake.a

@@ -6,8 +6,8 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-build='gcc make libc6-dev libaio-dev libnuma-dev libssl-dev uuid-dev
-	libcmocka-dev libjansson-dev pkg-config libnvme-dev'
+build='gcc make libc6-dev libaio-dev liburing-dev libnuma-dev libssl-dev
+	uuid-dev libcmocka-dev libjansson-dev pkg-config libnvme-dev'
 test='clang llvm libclang-rt-dev clang-format shellcheck python3'
 guest='python3 gcc libc6-dev binutils debian-archive-keyring ca-certificates'
 packages=$build

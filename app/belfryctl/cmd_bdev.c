@@ -154,7 +154,8 @@ common_params(json_t *p, const struct ctl_opt *opts)
 }
 
 static int
-create_aio(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+create_on_file(struct ctl *c, const char *method, char **args,
+	       struct ctl_opt *opts)
 {
 	char *path = ctl_path(args[1]);
 	json_t *p = json_pack("{s:s, s:s}", "name", args[0], "filename", path);
@@ -166,8 +167,20 @@ create_aio(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 	}
 	if (ctl_opt(opts, "read-only"))
 		json_object_set_new(p, "readonly", json_true());
-	return ctl_do_say(c, "bdev_aio_create", p,
-			  "Created block device %s on %s.", args[0], args[1]);
+	return ctl_do_say(c, method, p, "Created block device %s on %s.",
+			  args[0], args[1]);
+}
+
+static int
+create_aio(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	return create_on_file(c, "bdev_aio_create", args, opts);
+}
+
+static int
+create_uring(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
+{
+	return create_on_file(c, "bdev_uring_create", args, opts);
 }
 
 static int
@@ -235,21 +248,35 @@ create_delay(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 			  "Created block device %s over %s.", args[0], args[1]);
 }
 
-static const char *
-delete_method(const char *product)
-{
-	static const struct {
-		const char *word, *method;
-	} kinds[] = { { "AIO", "bdev_aio_delete" },
-		      { "Malloc", "bdev_malloc_delete" },
-		      { "Null", "bdev_null_delete" },
-		      { "delay", "bdev_delay_delete" },
-		      { "Error", "bdev_error_delete" } };
+struct kind {
+	const char *word; /* of its product name */
+	const char *del, *rescan;
+};
 
-	for (size_t i = 0; product && i < ARRAY_SIZE(kinds); i++)
+/* What the one of an answer of bdev_get_bdevs is. NULL after a message. */
+static const struct kind *
+kind_of(const json_t *r, const char *name)
+{
+	static const struct kind kinds[] = {
+		{ "AIO", "bdev_aio_delete", "bdev_aio_rescan" },
+		{ "URING", "bdev_uring_delete", "bdev_uring_rescan" },
+		{ "Malloc", "bdev_malloc_delete", NULL },
+		{ "Null", "bdev_null_delete", NULL },
+		{ "delay", "bdev_delay_delete", NULL },
+		{ "Error", "bdev_error_delete", NULL },
+	};
+	const char *product = json_string_value(
+		json_object_get(json_array_get(r, 0), "product_name"));
+	const struct kind *k = NULL;
+
+	for (size_t i = 0; product && !k && i < ARRAY_SIZE(kinds); i++)
 		if (strcasestr(product, kinds[i].word))
-			return kinds[i].method;
-	return NULL;
+			k = &kinds[i];
+	if (!k)
+		fprintf(stderr,
+			"belfryctl: block device %s is a '%s', which has no delete method\n",
+			name, product ? product : "?");
+	return k;
 }
 
 static int
@@ -257,40 +284,39 @@ bdev_delete(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
 	json_t *r = ctl_call(c, "bdev_get_bdevs",
 			     json_pack("{s:s}", "name", args[0]), NULL);
-	const char *product, *method, *user;
-	int rc;
+	const struct kind *k;
+	const char *user;
+	int rc = CTL_FAILED;
 
 	if (!r)
 		return CTL_FAILED;
-	product = json_string_value(
-		json_object_get(json_array_get(r, 0), "product_name"));
-	method = delete_method(product);
+	k = kind_of(r, args[0]);
 	user = json_string_value(
 		json_object_get(json_array_get(r, 0), "claimed_by"));
-	if (user && !ctl_opt(opts, "force")) {
+	if (k && user && !ctl_opt(opts, "force"))
 		fprintf(stderr,
 			"belfryctl: block device %s is used by %s; --force takes it from there\n",
 			args[0], user);
-		rc = CTL_FAILED;
-	} else if (!method) {
-		fprintf(stderr,
-			"belfryctl: block device %s is a '%s', which has no delete method\n",
-			args[0], product ? product : "?");
-		rc = CTL_FAILED;
-	} else {
-		rc = ctl_do_say(c, method, json_pack("{s:s}", "name", args[0]),
+	else if (k)
+		rc = ctl_do_say(c, k->del, json_pack("{s:s}", "name", args[0]),
 				"Deleted block device %s.", args[0]);
-	}
 	json_decref(r);
 	return rc;
 }
 
+/* The daemon tells about those that cannot. */
 static int
 bdev_rescan(struct ctl *c, char **args, int nargs, struct ctl_opt *opts)
 {
-	return ctl_do_say(c, "bdev_aio_rescan",
-			  json_pack("{s:s}", "name", args[0]), "Rescanned %s.",
-			  args[0]);
+	json_t *r = ctl_call(c, "bdev_get_bdevs",
+			     json_pack("{s:s}", "name", args[0]), NULL);
+	const struct kind *k = r ? kind_of(r, args[0]) : NULL;
+
+	json_decref(r);
+	return k ? ctl_do_say(c, k->rescan ? k->rescan : "bdev_aio_rescan",
+			      json_pack("{s:s}", "name", args[0]),
+			      "Rescanned %s.", args[0])
+		 : CTL_FAILED;
 }
 
 static int
@@ -365,6 +391,13 @@ struct ctl_cmd cmds_bdev[] = {
 	  2,
 	  2,
 	  create_aio,
+	  { COMMON_OPTS, { "read-only", NULL, "refuse writes", NULL } } },
+	{ "bdev create uring",
+	  "NAME FILE",
+	  "The same by io_uring instead of libaio",
+	  2,
+	  2,
+	  create_uring,
 	  { COMMON_OPTS, { "read-only", NULL, "refuse writes", NULL } } },
 	{ "bdev create malloc",
 	  "NAME SIZE",

@@ -2,7 +2,7 @@
 /*
  * bdev: block devices. A registry by name, descriptors of who uses one, a channel per reactor, and the I/O.
  *
- * lib/nvme submits; lib/target creates and deletes over RPC. Backends (null, malloc, aio, delay, error) sit behind struct bdev_ops.
+ * lib/nvme submits; lib/target creates and deletes over RPC. Backends (null, malloc, aio, uring, delay, error) sit behind struct bdev_ops.
  *
  * Thread: registry, descriptors, resize, delete: control reactor (0). Channels and I/O: the reactor
  * that got the channel. Statistics are read from anywhere (may be a moment old).
@@ -190,18 +190,21 @@ struct bdev_error_inject {
 };
 
 /* All: 0 done at once, -EINPROGRESS, or -errno with ctl->error: -EEXIST name taken, -ENODEV no base, -EINVAL, -ENOMEM, -errno of open. A NULL name of malloc: "Malloc<N>".
- * Strings and uuids are borrowed during the call. numa: -1 any node. Null, malloc, delay and error answer at once; aio opens its file on a worker.
+ * Strings and uuids are borrowed during the call. numa: -1 any node. Null, malloc, delay and error answer at once; aio and uring open their file on a worker.
  * Call them on the control reactor (or before reactors_run(), on its thread).
  * null: writes are discarded and reads leave the reader's memory as it is, so nothing of the host leaks; who reads into memory of its own must clear it first.
+ * uring: -EPERM, -ENOSYS or -EOPNOTSUPP where there is no io_uring for us.
  * aio: fallocate and nowait are kept for the saved configuration; hole punching and RWF_NOWAIT are used wherever they work. */
 int bdev_null_create(const struct bdev_null_params *p, struct bdev_ctl *c);
 int bdev_malloc_create(const struct bdev_malloc_params *p, struct bdev_ctl *c);
 int bdev_aio_create(const struct bdev_file_params *p, struct bdev_ctl *c);
+int bdev_uring_create(const struct bdev_file_params *p, struct bdev_ctl *c);
 int bdev_delay_create(const struct bdev_delay_params *p, struct bdev_ctl *c);
 int bdev_error_create(const struct bdev_error_params *p, struct bdev_ctl *c);
 int bdev_error_inject(const char *name, const struct bdev_error_inject *inj,
 		      struct bdev_ctl *c);
 int bdev_aio_rescan(const char *name, struct bdev_ctl *c);
+int bdev_uring_rescan(const char *name, struct bdev_ctl *c);
 int bdev_null_resize(const char *name, uint64_t new_mib, struct bdev_ctl *c);
 /*
  * Limits of a device, over all its channels together; 0: none. They hold over any second to within half a percent and an I/O. Reads
@@ -234,6 +237,7 @@ const char *bdev_claimed_by(const struct bdev *b); /* NULL: not claimed */
 unsigned bdev_open_count(const struct bdev *b);
 /* What made it, for save_config and driver_specific: NULL unless of that module. Good while the bdev is. */
 const struct bdev_file_params *bdev_aio_params_of(const struct bdev *b);
+const struct bdev_file_params *bdev_uring_params_of(const struct bdev *b);
 const struct bdev_null_params *bdev_null_params_of(const struct bdev *b);
 const struct bdev_malloc_params *bdev_malloc_params_of(const struct bdev *b);
 const struct bdev_delay_params *bdev_delay_params_of(const struct bdev *b);

@@ -13,9 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "file.h"
 #include "belfry/log.h"
@@ -52,7 +49,7 @@ arm(struct aio_engine *eng, unsigned count)
 	for (unsigned i = 0; i < count; i++) {
 		struct iocb *cb = eng->q.list[i];
 
-		io_set_eventfd(cb, eng->efd.fd);
+		io_set_eventfd(cb, eng->q.efd.fd);
 		file_req_of(cb->data)->armed = true;
 	}
 }
@@ -165,17 +162,6 @@ aio_wake(struct bdev_engine *e)
 	engine_of(e)->armed = false;
 }
 
-/* Only to wake the reactor: the poller reaps. */
-static void
-efd_ready(struct reactor_fd *f, uint32_t events)
-{
-	uint64_t n;
-
-	if (read(f->fd, &n, sizeof(n)) != sizeof(n) && errno != EAGAIN)
-		log_error("aio: reading an eventfd: %s",
-			  strerrordesc_np(errno));
-}
-
 /* ---- making one ---- */
 
 static uint64_t
@@ -204,9 +190,10 @@ room(uint64_t *max)
 int
 aio_engine_room(struct bdev_ctl *c)
 {
+	struct bdev_reactor *br = bdev_reactor_self();
 	uint64_t max, left = room(&max);
 
-	if (left >= DEPTH_MIN)
+	if ((br && br->aio) || left >= DEPTH_MIN)
 		return 0;
 	return bdev_fail(
 		c, -EAGAIN,
@@ -260,9 +247,6 @@ engine_setup(struct aio_engine *eng, struct bdev_reactor *br)
 	unsigned depth;
 	int err;
 
-	eng->efd = (struct reactor_fd){ .fd = -1,
-					.events = EPOLLIN,
-					.ready = efd_ready };
 	eng->q.e = (struct bdev_engine){ .kick = aio_kick,
 					 .reap = aio_reap,
 					 .sleep = aio_sleep,
@@ -272,13 +256,7 @@ engine_setup(struct aio_engine *eng, struct bdev_reactor *br)
 	if (err)
 		return err;
 	find_ring(eng);
-	err = file_queue_init(&eng->q, br, depth);
-	if (err)
-		return err;
-	eng->efd.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (eng->efd.fd < 0)
-		return -errno;
-	return reactor_fd_add(br->reactor, &eng->efd);
+	return file_queue_init(&eng->q, br, depth);
 }
 
 struct file_queue *
@@ -312,10 +290,6 @@ aio_engine_destroy(struct aio_engine *eng)
 {
 	if (!eng)
 		return;
-	if (eng->efd.reactor)
-		reactor_fd_del(&eng->efd);
-	if (eng->efd.fd >= 0)
-		close(eng->efd.fd);
 	if (eng->ctx)
 		io_destroy(eng->ctx);
 	file_queue_fini(&eng->q);

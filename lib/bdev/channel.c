@@ -53,6 +53,7 @@ bdev_reactors_free(void)
 		if (!br || br->hung)
 			continue;
 		aio_engine_destroy(br->aio);
+		uring_engine_destroy(br->uring);
 		reactor_mem_free(br, sizeof(*br));
 		reactors[i] = NULL;
 	}

@@ -23,15 +23,27 @@ static const uuid_t path_space = { 0x3b, 0x1c, 0x6e, 0x52, 0x0d, 0x7f,
 				   0x5a, 0xc0, 0x17, 0xbd };
 
 static int
-file_ch_init(struct bdev_ch *ch)
+ch_init(struct bdev_ch *ch, struct file_queue *(*get)(int *err))
 {
 	struct file_ch *a = bdev_ch_priv(ch);
 	int err;
 
 	list_init(&a->waiting);
 	list_init(&a->node);
-	a->q = aio_engine_get(&err);
+	a->q = get(&err);
 	return a->q ? 0 : err;
+}
+
+static int
+aio_ch_init(struct bdev_ch *ch)
+{
+	return ch_init(ch, aio_engine_get);
+}
+
+static int
+uring_ch_init(struct bdev_ch *ch)
+{
+	return ch_init(ch, uring_engine_get);
 }
 
 static void
@@ -46,20 +58,22 @@ file_free(struct bdev *b)
 	free(a);
 }
 
-static const struct bdev_ops aio_ops = {
-	.module = "aio",
-	.product = "AIO disk",
-	.submit = file_submit,
-	.ch_len = sizeof(struct file_ch),
-	.ch_init = file_ch_init,
-	.free = file_free,
-	.slow_free = true, /* close may write back */
-};
+#define FILE_OPS(kind, name)                                                 \
+	{                                                                    \
+		.module = #kind, .product = name, .submit = file_submit,     \
+		.ch_len = sizeof(struct file_ch), .ch_init = kind##_ch_init, \
+		.free = file_free,                                           \
+		.slow_free = true, /* close may write back */                \
+	}
+
+static const struct bdev_ops aio_ops = FILE_OPS(aio, "AIO disk");
+static const struct bdev_ops uring_ops = FILE_OPS(uring, "URING disk");
 
 /* A creation under way; what was borrowed is copied. */
 struct file_create {
 	struct work work;
 	struct bdev_ctl *ctl;
+	const struct bdev_ops *ops;
 	struct bdev_file_params params;
 	char *name, *filename;
 	uuid_t uuid;
@@ -105,7 +119,9 @@ take_probe(struct file_bdev *a, const struct file_probe *p)
 	a->mem_mask = p->mem_align - 1;
 	a->len_mask = p->io_align - 1;
 	/* Until the kernel says otherwise. */
-	a->nowait_read = a->nowait_write = a->kernel_fsync = a->can_zero = true;
+	a->nowait_read = a->nowait_write = a->can_zero = true;
+	a->strict = b->ops == &uring_ops;
+	a->kernel_fsync = !a->strict; /* io_uring would block in it */
 	b->write_cache = true;
 	b->discard_granularity = MAX(p->discard_granularity, b->block_mask + 1);
 	b->caps = BDEV_CAP_FLUSH;
@@ -129,7 +145,7 @@ create_bdev(struct file_create *k)
 
 	if (!a)
 		return bdev_fail(k->ctl, -ENOMEM, "out of memory");
-	err = bdev_setup(&a->bdev, &aio_ops, k->name, (const uuid_t *)&k->uuid,
+	err = bdev_setup(&a->bdev, k->ops, k->name, (const uuid_t *)&k->uuid,
 			 len, p->len / len, MAX(p->physical, len), k->ctl);
 	if (err)
 		goto free_aio;
@@ -143,7 +159,8 @@ create_bdev(struct file_create *k)
 	k->filename = NULL;
 	err = bdev_register(&a->bdev, k->ctl);
 	if (!err) {
-		log_info("aio: %s is %s, %s", a->bdev.name, k->path,
+		log_info("%s: %s is %s, %s", k->ops->module, a->bdev.name,
+			 k->path,
 			 a->direct ? "direct" : "through the page cache");
 		return 0;
 	}
@@ -174,12 +191,9 @@ create_done(struct work *w)
 	c->done(c, err);
 }
 
-int
-bdev_aio_create(const struct bdev_file_params *p, struct bdev_ctl *c)
+static int
+check_params(const struct bdev_file_params *p, struct bdev_ctl *c)
 {
-	struct file_create *k;
-	int err;
-
 	if (!p->name || !*p->name)
 		return bdev_fail(c, -EINVAL, "name must not be empty");
 	if (!p->filename || !*p->filename)
@@ -191,15 +205,26 @@ bdev_aio_create(const struct bdev_file_params *p, struct bdev_ctl *c)
 				 p->block_len);
 	if (bdev_find(p->name))
 		return bdev_fail(c, -EEXIST, "bdev %s already exists", p->name);
-	err = bdev_reactor_self() && bdev_reactor_self()->aio
-		      ? 0
-		      : aio_engine_room(c);
+	return 0;
+}
+
+static int
+create(const struct bdev_ops *ops, const struct bdev_file_params *p,
+       struct bdev_ctl *c)
+{
+	struct file_create *k;
+	int err = check_params(p, c);
+
+	if (!err)
+		err = ops == &aio_ops ? aio_engine_room(c)
+				      : uring_engine_room(c);
 	if (err)
 		return err;
 	k = calloc(1, sizeof(*k));
 	if (!k)
 		return bdev_fail(c, -ENOMEM, "out of memory");
 	k->ctl = c;
+	k->ops = ops;
 	k->params = *p;
 	k->name = strdup(p->name);
 	k->filename = strdup(p->filename);
@@ -213,6 +238,18 @@ bdev_aio_create(const struct bdev_file_params *p, struct bdev_ctl *c)
 	k->work = (struct work){ .fn = create_fn, .done = create_done };
 	work_submit(WORK_CONTROL, &k->work);
 	return -EINPROGRESS;
+}
+
+int
+bdev_aio_create(const struct bdev_file_params *p, struct bdev_ctl *c)
+{
+	return create(&aio_ops, p, c);
+}
+
+int
+bdev_uring_create(const struct bdev_file_params *p, struct bdev_ctl *c)
+{
+	return create(&uring_ops, p, c);
 }
 
 /* ---- rescan: the file has grown or shrunk ---- */
@@ -272,10 +309,10 @@ rescan_done(struct work *w)
 	c->done(c, err);
 }
 
-int
-bdev_aio_rescan(const char *name, struct bdev_ctl *c)
+static int
+rescan(const struct bdev_ops *ops, const char *name, struct bdev_ctl *c)
 {
-	struct bdev *b = bdev_find_of(name, &aio_ops, c);
+	struct bdev *b = bdev_find_of(name, ops, c);
 	struct file_rescan *k;
 	int err;
 
@@ -295,8 +332,26 @@ bdev_aio_rescan(const char *name, struct bdev_ctl *c)
 	return -EINPROGRESS;
 }
 
+int
+bdev_aio_rescan(const char *name, struct bdev_ctl *c)
+{
+	return rescan(&aio_ops, name, c);
+}
+
+int
+bdev_uring_rescan(const char *name, struct bdev_ctl *c)
+{
+	return rescan(&uring_ops, name, c);
+}
+
 const struct bdev_file_params *
 bdev_aio_params_of(const struct bdev *b)
 {
 	return bdev_is(b, &aio_ops) ? &file_of(b)->params : NULL;
+}
+
+const struct bdev_file_params *
+bdev_uring_params_of(const struct bdev *b)
+{
+	return bdev_is(b, &uring_ops) ? &file_of(b)->params : NULL;
 }

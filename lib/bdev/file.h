@@ -6,6 +6,7 @@
  *   file_io.c     one I/O: decisions, short transfers, errors
  *   file_queue.c  what waits for the kernel on a reactor
  *   aio.c         an io_context takes it: io_submit, ring, eventfd
+ *   uring.c       an io_uring takes it (uring_none.c: built without liburing)
  *   file_block.c  what blocks, on worker threads
  *   bounce.c      aligned buffers for misaligned ones
  */
@@ -27,6 +28,7 @@ struct file_bdev {
 	uint32_t len_mask; /* pieces of O_DIRECT: alignment - 1 */
 	bool direct;
 	bool is_block;
+	bool strict; /* what RWF_NOWAIT cannot do is for a worker */
 	/* Cleared by any reactor that learns otherwise. */
 	bool nowait_read;
 	bool nowait_write;
@@ -113,6 +115,7 @@ struct file_queue {
 	struct list waiting; /* channels with I/Os for which there is no room */
 	struct bounce_pool bounce;
 	struct bdev_reactor *br;
+	struct reactor_fd efd; /* a completion wakes a sleeper by it */
 };
 
 /* A disk's part of it; what bdev_ch_priv() is. */
@@ -139,7 +142,7 @@ void file_queue_sent(struct file_queue *q, unsigned n);
 void file_queue_refused(struct file_queue *q, int err);
 /* One came back: file_result() follows. */
 void file_queue_done(struct file_queue *q, struct bdev_io *io, int64_t res);
-/* -ENOMEM; fini is due then, too. */
+/* -ENOMEM, -errno: fini is due, too. Harmless if there was no init. */
 int file_queue_init(struct file_queue *q, struct bdev_reactor *br,
 		    unsigned depth);
 void file_queue_fini(struct file_queue *q);
@@ -157,13 +160,21 @@ struct aio_engine {
 	bool armed;	  /* the reactor may be asleep */
 	bool slow;	  /* completions take longer than it spins */
 	uint64_t slow_ns; /* half of what the reactor spins */
-	struct reactor_fd efd;
 };
 
 /* The reactor's, made on first use and kept. NULL and *err. */
 struct file_queue *aio_engine_get(int *err);
 /* Is there room for a context? Any thread. -EAGAIN: no, and the sentence. */
 int aio_engine_room(struct bdev_ctl *c);
+
+/* ---- uring.c ---- */
+
+struct file_queue *uring_engine_get(int *err);
+/*
+ * May we have a ring? -EPERM: not allowed, -ENOSYS, -EOPNOTSUPP: none or an old
+ * one in this kernel, or built without; and the sentence.
+ */
+int uring_engine_room(struct bdev_ctl *c);
 
 /* ---- file_io.c ---- */
 

@@ -7,7 +7,9 @@
  * queue); what comes back with EAGAIN, short or interrupted is finished by a
  * worker. The kernel answers EAGAIN also where it would have to split, so large
  * I/O to a device goes without. A file system that does not know the flag says
- * so once.
+ * so once. io_uring has threads of its own for what would block, a few for all
+ * disks of a ring, which one that hangs would take from the others. Ours are shared
+ * fairly, so it is not given anything to block on: "strict".
  */
 #include <fcntl.h>
 #include <string.h>
@@ -39,9 +41,10 @@ load(const bool *flag)
 static bool
 must_block(struct file_bdev *a, const struct bdev_io *io)
 {
-	if (likely(a->direct))
+	if (likely(a->direct && !a->strict))
 		return false;
-	return (io->flags & BDEV_IO_FUA) || !load(nowait_of(a, io));
+	return (!a->direct && (io->flags & BDEV_IO_FUA)) ||
+	       !load(nowait_of(a, io));
 }
 
 static bool
@@ -49,7 +52,7 @@ use_nowait(struct file_bdev *a, const struct bdev_io *io)
 {
 	if (!load(nowait_of(a, io)))
 		return false;
-	if (io->len <= NOWAIT_MAX || !a->direct)
+	if (io->len <= NOWAIT_MAX || !a->direct || a->strict)
 		return true;
 	return !a->is_block && io->op == BDEV_WRITE;
 }

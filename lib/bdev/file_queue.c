@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Files: what waits for the kernel on a reactor. Data path.
- * Not here: how it is sent and reaped (aio.c).
+ * Not here: how it is sent and reaped (aio.c, uring.c).
  */
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
+#include "belfry/log.h"
 #include "file.h"
 
 #define DISK_BUSY 64 /* I/Os: a disk that has so many is not idle soon */
@@ -187,20 +191,44 @@ file_queue_done(struct file_queue *q, struct bdev_io *io, int64_t res)
 	file_result(io, res);
 }
 
+/* Only to wake the reactor: the poller reaps. */
+static void
+efd_ready(struct reactor_fd *f, uint32_t events)
+{
+	uint64_t n;
+
+	if (read(f->fd, &n, sizeof(n)) != sizeof(n) && errno != EAGAIN)
+		log_error("bdev: reading an eventfd: %s",
+			  strerrordesc_np(errno));
+}
+
 int
 file_queue_init(struct file_queue *q, struct bdev_reactor *br, unsigned depth)
 {
+	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+
+	q->efd = (struct reactor_fd){ .fd = fd,
+				      .events = EPOLLIN,
+				      .ready = efd_ready };
 	q->br = br;
 	q->depth = depth;
 	list_init(&q->waiting);
 	bounce_init(&q->bounce, br->reactor);
+	if (fd < 0)
+		return -errno;
 	q->list = reactor_mem_alloc(br->reactor, depth * sizeof(*q->list));
-	return q->list ? 0 : -ENOMEM;
+	return q->list ? reactor_fd_add(br->reactor, &q->efd) : -ENOMEM;
 }
 
 void
 file_queue_fini(struct file_queue *q)
 {
+	if (!q->br)
+		return;
+	if (q->efd.reactor)
+		reactor_fd_del(&q->efd);
+	if (q->efd.fd >= 0)
+		close(q->efd.fd);
 	if (q->list)
 		reactor_mem_free(q->list, q->depth * sizeof(*q->list));
 	bounce_fini(&q->bounce);

@@ -140,6 +140,7 @@ struct bdev_reactor {
 	struct list *next; /* where a walk over engines goes on */
 	struct reactor *reactor;
 	struct aio_engine *aio;
+	struct uring_engine *uring;
 	bool hung; /* bdev_fini() found I/O in flight: not to be freed */
 } cache_aligned;
 
@@ -151,6 +152,7 @@ void bdev_channels_free(struct bdev *b);
 void bdev_channels_hung(struct bdev *b);
 void bdev_reactors_free(void);
 void aio_engine_destroy(struct aio_engine *e);
+void uring_engine_destroy(struct uring_engine *e);
 
 /* After a change of caps, read_only or is_removing: which operations go on. */
 void bdev_accept(struct bdev *b);

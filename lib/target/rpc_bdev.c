@@ -58,7 +58,7 @@ bdev_job_started(struct bdev_job *job, int err)
 		bdev_job_done(&job->ctl, err);
 }
 
-/* ---- create: aio ---- */
+/* ---- create: aio and uring ---- */
 
 struct create_params {
 	const char *name, *filename, *base_name, *base_bdev_name;
@@ -84,6 +84,14 @@ static const struct rpc_param aio_table[] = {
 	P(readonly, RPC_BOOL),
 	P(fallocate, RPC_BOOL),
 	P(nowait, RPC_BOOL),
+	P_UUID,
+};
+
+static const struct rpc_param uring_table[] = {
+	P_REQ(name, RPC_STRING),
+	P_REQ(filename, RPC_STRING),
+	P(block_size, RPC_U32),
+	P(readonly, RPC_BOOL),
 	P_UUID,
 };
 
@@ -155,21 +163,38 @@ uuid_given(const struct create_params *p)
 	return p->uuid_seen ? &p->uuid : NULL;
 }
 
+static struct bdev_file_params
+file_params(const struct create_params *p)
+{
+	return (struct bdev_file_params){ .name = p->name,
+					  .filename = p->filename,
+					  .block_len = p->block_size,
+					  .read_only = p->readonly,
+					  .fallocate = p->fallocate,
+					  .nowait = p->nowait,
+					  .uuid = uuid_given(p) };
+}
+
 static void
 rpc_aio_create(struct rpc_req *req, const json_t *params)
 {
 	struct create_params p;
 	struct bdev_job *job = CREATE_JOB(aio_table, &p);
-	struct bdev_file_params aio = { .name = p.name,
-					.filename = p.filename,
-					.block_len = p.block_size,
-					.read_only = p.readonly,
-					.fallocate = p.fallocate,
-					.nowait = p.nowait,
-					.uuid = uuid_given(&p) };
+	struct bdev_file_params file = file_params(&p);
 
 	if (job)
-		bdev_job_started(job, bdev_aio_create(&aio, &job->ctl));
+		bdev_job_started(job, bdev_aio_create(&file, &job->ctl));
+}
+
+static void
+rpc_uring_create(struct rpc_req *req, const json_t *params)
+{
+	struct create_params p;
+	struct bdev_job *job = CREATE_JOB(uring_table, &p);
+	struct bdev_file_params file = file_params(&p);
+
+	if (job)
+		bdev_job_started(job, bdev_uring_create(&file, &job->ctl));
 }
 
 /* ---- create: null and malloc ---- */
@@ -404,8 +429,8 @@ static void rpc_delete(struct rpc_req *req, const json_t *params);
 static const struct deleter {
 	struct rpc_method method;
 	const char *module;
-} deleters[] = { DELETER("aio"), DELETER("null"), DELETER("malloc"),
-		 DELETER("delay"), DELETER("error") };
+} deleters[] = { DELETER("aio"),    DELETER("uring"), DELETER("null"),
+		 DELETER("malloc"), DELETER("delay"), DELETER("error") };
 
 static void
 rpc_delete(struct rpc_req *req, const json_t *params)
@@ -425,7 +450,7 @@ rpc_delete(struct rpc_req *req, const json_t *params)
 }
 
 static void
-rpc_aio_rescan(struct rpc_req *req, const json_t *params)
+rpc_rescan(struct rpc_req *req, const json_t *params)
 {
 	struct create_params p = { 0 };
 	struct bdev_job *job;
@@ -433,7 +458,11 @@ rpc_aio_rescan(struct rpc_req *req, const json_t *params)
 	if (!rpc_decode(req, params, name_table, ARRAY_SIZE(name_table), &p, 0))
 		return;
 	job = bdev_job_new(req, false);
-	if (job)
+	if (!job)
+		return;
+	if (!strcmp(rpc_req_method(req), "bdev_uring_rescan"))
+		bdev_job_started(job, bdev_uring_rescan(p.name, &job->ctl));
+	else
 		bdev_job_started(job, bdev_aio_rescan(p.name, &job->ctl));
 }
 
@@ -533,7 +562,9 @@ rpc_set_qos_limit(struct rpc_req *req, const json_t *params)
 
 static const struct rpc_method methods[] = {
 	{ "bdev_aio_create", rpc_aio_create, RPC_RUNTIME },
-	{ "bdev_aio_rescan", rpc_aio_rescan, RPC_RUNTIME },
+	{ "bdev_aio_rescan", rpc_rescan, RPC_RUNTIME },
+	{ "bdev_uring_create", rpc_uring_create, RPC_RUNTIME },
+	{ "bdev_uring_rescan", rpc_rescan, RPC_RUNTIME },
 	{ "bdev_null_create", rpc_null_create, RPC_RUNTIME },
 	{ "bdev_null_resize", rpc_null_resize, RPC_RUNTIME },
 	{ "bdev_malloc_create", rpc_malloc_create, RPC_RUNTIME },

@@ -40,6 +40,7 @@ static json_t *
 driver_json(const struct bdev *b)
 {
 	const struct bdev_file_params *aio = bdev_aio_params_of(b);
+	const struct bdev_file_params *uring = bdev_uring_params_of(b);
 	const struct bdev_delay_params *delay = bdev_delay_params_of(b);
 	const struct bdev_error_params *error = bdev_error_params_of(b);
 
@@ -49,6 +50,11 @@ driver_json(const struct bdev *b)
 				 "block_size_override", aio->block_len != 0,
 				 "readonly", aio->read_only, "fallocate",
 				 aio->fallocate, "nowait", aio->nowait);
+	if (uring)
+		return json_pack("{s:{s:s, s:b, s:b}}", "uring", "filename",
+				 uring->filename, "block_size_override",
+				 uring->block_len != 0, "readonly",
+				 uring->read_only);
 	if (delay)
 		return json_pack(
 			"{s:{s:s, s:s, s:I, s:I, s:I, s:I}}", "delay", "name",
@@ -426,6 +432,7 @@ static json_t *
 save_params(const struct bdev *b, const struct bdev_info *i)
 {
 	const struct bdev_file_params *aio = bdev_aio_params_of(b);
+	const struct bdev_file_params *uring = bdev_uring_params_of(b);
 	const struct bdev_malloc_params *mem = bdev_malloc_params_of(b);
 	const struct bdev_delay_params *delay = bdev_delay_params_of(b);
 	const struct bdev_error_params *error = bdev_error_params_of(b);
@@ -437,6 +444,11 @@ save_params(const struct bdev *b, const struct bdev_info *i)
 				 "block_size", (json_int_t)i->block_len,
 				 "readonly", aio->read_only, "fallocate",
 				 aio->fallocate, "nowait", aio->nowait);
+	if (uring)
+		return json_pack("{s:s, s:s, s:I, s:b}", "name", i->name,
+				 "filename", uring->filename, "block_size",
+				 (json_int_t)i->block_len, "readonly",
+				 uring->read_only);
 	if (delay)
 		return json_pack(
 			"{s:s, s:s, s:I, s:I, s:I, s:I}", "name", i->name,

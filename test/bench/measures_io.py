@@ -227,6 +227,39 @@ def aio_row(table, what, depth, rows, sure):
                   ">= 0.95", judge(ratio, 0.95, sure))
 
 
+def file_load(target, socket, path, kind, op, depth, ms):
+    """IOPS of a file by aio or uring, daemon and client polling."""
+    with target.namespace("u0", path, kind):
+        return client("load", socket, "iommufd", op, depth, 1, ms)[0]
+
+
+def uring(table, quick):
+    """io_uring against libaio, both Belfry's, on the same file in turns."""
+    reps, ms = (2, 200) if quick else (5, 250)
+    path = make_file(512)
+    data = table.data["uring"] = []
+    try:
+        with Target("--idle", "poll") as target:
+            socket = target.export()
+            for op, depth in itertools.product(("read", "write"), (32, 128)):
+                by_aio, by_uring = (functools.partial(
+                    file_load, target, socket, path, kind, op, depth, ms)
+                    for kind in ("aio", "uring"))
+                rows, sure = paired(("belfry", op, depth), reps, by_aio,
+                                    by_uring)
+                ours, base, ratio = middle(rows)
+                data.append({"op": op, "depth": depth, "undisturbed": sure,
+                             "aio_uring": rows})
+                table.add("", f"uring, {op}, depth {depth}",
+                          rate(ours) + " IOPS", rate(base) + " aio", ratio)
+    except RpcError as error:
+        if "io_uring" not in str(error):
+            raise
+        print(f"  not measured: {error}", flush=True)
+    finally:
+        os.unlink(path)
+
+
 def irq(table, quick):
     """Goal 6: a client that sleeps until the interrupt."""
     ms = 150 if quick else 400
@@ -241,4 +274,4 @@ def irq(table, quick):
                       rate(iops) + " IOPS", None, "<= 1 a poll", per <= 1)
 
 
-MEASURES = {"null": null, "curve": curve, "malloc": malloc, "aio": aio, "irq": irq}
+MEASURES = {"null": null, "curve": curve, "malloc": malloc, "aio": aio, "uring": uring, "irq": irq}

@@ -179,10 +179,10 @@ class Target:
         return where / "cntrl"
 
     @contextlib.contextmanager
-    def namespace(self, bdev, path):
+    def namespace(self, bdev, path, kind="aio"):
         """A file is the namespace of the last export() while the block lasts."""
         nqn = f"nqn.2024-01.io.belfry:bench{self.sockets}"
-        self.rpc("bdev_aio_create", name=bdev, filename=str(path),
+        self.rpc(f"bdev_{kind}_create", name=bdev, filename=str(path),
                  block_size=512)
         self.rpc("nvmf_subsystem_add_ns", nqn=nqn,
                  namespace={"bdev_name": bdev, "nsid": 1})
@@ -190,7 +190,7 @@ class Target:
             yield
         finally:
             self.rpc("nvmf_subsystem_remove_ns", nqn=nqn, nsid=1)
-            self.rpc("bdev_aio_delete", name=bdev)
+            self.rpc(f"bdev_{kind}_delete", name=bdev)
 
     def null(self, mib=1 << 20):
         """A new null device of 1 TiB."""

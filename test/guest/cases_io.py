@@ -2,7 +2,8 @@
 """Verified I/O, and disks that come, go and grow under it."""
 import os
 
-from peer import Disk
+from peer import Disk, Skip
+from rpc import RpcError
 from vm import fio
 
 NS1, NS3 = "/dev/nvme0n1", "/dev/nvme0n3"
@@ -116,6 +117,35 @@ def case_hotplug_ns(env):
     status = guest.check("cat /tmp/bg").strip()
     env.expect(status == "0", "fio on the other namespace: "
                + guest.check("tail -c 400 /tmp/bg.out"))
+
+
+def case_fio_uring(env):
+    """Verified writes on a file by io_uring, which is discarded and grows."""
+    peer, export, _, guest = env.main()
+    disk = Disk("uring", 48, 512)
+    try:
+        peer.create_bdev("ring", disk)
+    except RpcError as error:
+        if "io_uring" not in str(error):
+            raise
+        raise Skip(str(error)) from None
+    peer.rpc("nvmf_subsystem_add_ns", nqn=export.nqn,
+             namespace={"bdev_name": "ring", "nsid": 3})
+    guest.wait_for(f"[ -b {NS3} ]")
+    verify(env, guest, NS3, 24)
+    verify(env, guest, NS3, 2, bssplit="512/30:1536/30:3584/20:7168/20")
+    verify(env, guest, NS3, 32, bssplit="1M/50:2M/30:4M/20", iodepth=8)
+    verify(env, guest, NS3, 4, fdatasync=8)
+    left = guest.check(f"blkdiscard -o {4 << 20} -l {8 << 20} {NS3} && "
+                       f"dd if={NS3} bs=1M skip=4 count=8 iflag=direct "
+                       "2>/dev/null | tr -d '\\0' | wc -c")
+    env.expect(left.strip() == "0", f"{left} bytes after a discard")
+    os.truncate(disk.path, disk.size + (16 << 20))
+    peer.rpc("bdev_uring_rescan", name="ring")
+    guest.wait_for(f"[ $(blockdev --getsize64 {NS3}) = "
+                   f"{disk.size + (16 << 20)} ]")
+    peer.rpc("bdev_uring_delete", name="ring")
+    guest.wait_for(f"[ ! -e {NS3} ]")
 
 
 def case_resize(env):

@@ -28,7 +28,7 @@ class PeerError(Exception):
 
 
 class Disk:
-    """One namespace: a file (aio) or memory (malloc)."""
+    """One namespace: a file (aio, uring) or memory (malloc)."""
 
     def __init__(self, kind, mib, block, path=None):
         self.kind, self.mib, self.block, self.path = kind, mib, block, path
@@ -117,10 +117,10 @@ class Belfryd:
     def create_bdev(self, name, disk, folder=None):
         """Make the disk's block device; its file too, unless there is one."""
         disk.name = name
-        if disk.kind == "aio":
+        if disk.kind != "malloc":
             disk.path = disk.path or make_file(folder or self.folder, name,
                                                disk.mib)
-            self.rpc("bdev_aio_create", name=name, filename=str(disk.path),
+            self.rpc(f"bdev_{disk.kind}_create", name=name, filename=str(disk.path),
                      block_size=disk.block, uuid=disk.uuid)
         else:
             self.rpc("bdev_malloc_create", name=name, uuid=disk.uuid,

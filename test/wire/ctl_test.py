@@ -12,7 +12,7 @@ import subprocess
 import termios
 import time
 
-from daemon import Client, Daemon, main
+from daemon import Client, Daemon, has_uring, main
 from io_test import READ, WRITE, export
 
 CTL = os.path.abspath(os.environ.get("BELFRYCTL", "build/bin/belfryctl"))
@@ -282,9 +282,16 @@ def test_limits_and_show():
         assert lines[0].endswith("LIMITS") and lines[1].endswith("2000 I/O/s, 10 MiB/s written") and lines[2].endswith("none"), lines
         with open(d.path("disk"), "wb") as f:
             f.truncate(1 << 20)
-        good(d, "bdev", "create", "aio", "f", "disk", "--read-only")
-        shown = good(d, "bdev", "show", "f")
-        assert d.path("disk") in shown and "Writes    refused" in shown and "Limits    none" in shown, shown
+        for kind in ("aio", "uring") if has_uring(d) else ("aio",):
+            good(d, "bdev", "create", kind, "f", "disk", "--read-only")
+            shown = good(d, "bdev", "show", "f")
+            assert d.path("disk") in shown and "Writes    refused" in shown and "Limits    none" in shown, shown
+            assert f"{kind.upper()} disk" in shown, shown
+            os.truncate(d.path("disk"), os.path.getsize(d.path("disk")) + (1 << 20))
+            good(d, "bdev", "rescan", "f")
+            assert f"{os.path.getsize(d.path('disk')) >> 9} blocks" in good(d, "bdev", "show", "f")
+            good(d, "bdev", "delete", "f")
+        assert ctl(d, "bdev", "rescan", "a").returncode == 1
         assert json.loads(good(d, "bdev", "show", "a", "--json"))["name"] == "a"
         assert ctl(d, "bdev", "show", "x").returncode == 1
 

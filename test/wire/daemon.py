@@ -192,6 +192,15 @@ class Client:
             os.close(fd)
 
 
+def has_uring(d):
+    """Are there uring devices? Not in every container, nor in a build without liburing."""
+    try:
+        d.rpc("bdev_uring_create", name="x", filename="/nonexistent")
+    except RpcError as e:
+        return "/nonexistent" in e.message
+    raise AssertionError("a device of nothing")
+
+
 def raises(code, part, fn, *args, **kw):
     """fn fails with this RPC error."""
     try:

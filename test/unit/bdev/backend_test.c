@@ -21,15 +21,15 @@ make_malloc(void)
 }
 
 static void
-make_aio(void)
+make_file(void)
 {
 	struct unit_ctl u;
 
-	assert_int_equal(unit_aio("t", unit_file("t", LEN), 512, &u), 0);
+	assert_int_equal(unit_disk("t", unit_file("t", LEN), 512, &u), 0);
 }
 
 static void
-make_aio_shm(void)
+make_shm(void)
 {
 	FILE *f = fopen("/dev/shm/belfry-bdev-unit", "w");
 	struct unit_ctl u;
@@ -37,7 +37,7 @@ make_aio_shm(void)
 	assert_non_null(f);
 	assert_int_equal(ftruncate(fileno(f), LEN), 0);
 	fclose(f);
-	assert_int_equal(unit_aio("t", "/dev/shm/belfry-bdev-unit", 512, &u),
+	assert_int_equal(unit_disk("t", "/dev/shm/belfry-bdev-unit", 512, &u),
 			 0);
 	unlink("/dev/shm/belfry-bdev-unit");
 }
@@ -62,17 +62,20 @@ make_error(void)
 	struct bdev_error_params p = { .base = "base" };
 	struct unit_ctl u;
 
-	assert_int_equal(unit_aio("base", unit_file("e", LEN), 512, &u), 0);
+	assert_int_equal(unit_disk("base", unit_file("e", LEN), 512, &u), 0);
 	assert_int_equal(bdev_error_create(&p, unit_ctl(&u)), 0);
 }
 
 static const struct backend {
 	const char *name, *bdev;
 	void (*make)(void);
+	unsigned kind; /* of a file */
 } backends[] = {
 	{ "malloc", "t", make_malloc },
-	{ "aio", "t", make_aio },
-	{ "aio, tmpfs", "t", make_aio_shm },
+	{ "aio", "t", make_file },
+	{ "aio, tmpfs", "t", make_shm },
+	{ "uring", "t", make_file, UNIT_URING },
+	{ "uring, tmpfs", "t", make_shm, UNIT_URING },
 	{ "delay on malloc", "t", make_delay },
 	{ "error on aio", "EE_base", make_error },
 };
@@ -169,8 +172,11 @@ do_backend(const struct backend *be)
 	struct bdev_info info;
 	struct unit_dev d;
 
+	if (!unit_choose(be->kind))
+		return;
 	unit_setup(NULL);
 	be->make();
+	unit_choose(UNIT_AIO);
 	unit_open(&d, be->bdev);
 	bdev_get_info(d.desc, &info);
 	assert_int_equal(info.num_blocks, LEN / 512);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include "file.h"
 #include "unit.h"
 
 #include <fcntl.h>
@@ -181,15 +182,34 @@ unit_file(const char *name, uint64_t len)
 	return path;
 }
 
+const struct unit_kind unit_kinds[2] = {
+	{ "aio", bdev_aio_create, bdev_aio_rescan, bdev_aio_params_of },
+	{ "uring", bdev_uring_create, bdev_uring_rescan, bdev_uring_params_of },
+};
+const struct unit_kind *unit_kind = &unit_kinds[UNIT_AIO];
+
+bool
+unit_choose(unsigned kind)
+{
+	struct bdev_ctl c;
+
+	if (kind == UNIT_URING && uring_engine_room(&c)) {
+		print_message("skipped: %s\n", c.error);
+		return false;
+	}
+	unit_kind = &unit_kinds[kind];
+	return true;
+}
+
 int
-unit_aio(const char *name, const char *path, uint32_t block_len,
-	 struct unit_ctl *u)
+unit_disk(const char *name, const char *path, uint32_t block_len,
+	  struct unit_ctl *u)
 {
 	struct bdev_file_params p = { .name = name,
 				      .filename = path,
 				      .block_len = block_len };
 
-	return unit_answer(u, bdev_aio_create(&p, unit_ctl(u)));
+	return unit_answer(u, unit_kind->create(&p, unit_ctl(u)));
 }
 
 void
@@ -214,7 +234,7 @@ main(void)
 	if (!mkdtemp(dir))
 		return 1;
 	/* First: a device that hangs in core_tests() keeps its reactor's engine. */
-	failed = aio_tests();
+	failed = file_tests() + uring_tests();
 	failed += core_tests() + backend_tests() + malloc_tests() +
 		  stacked_tests() + qos_tests() + threads_tests() +
 		  histogram_tests();

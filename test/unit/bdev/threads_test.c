@@ -182,16 +182,26 @@ start(void)
 	assert_int_equal(bdev_init(), 0);
 }
 
+/* Of unit_kind. */
 static void
 aio_on_two_reactors(void **state)
 {
 	struct unit_ctl u;
 
 	start();
-	assert_int_equal(unit_aio("a", unit_file("p", LEN), 512, &u), 0);
+	assert_int_equal(unit_disk("a", unit_file("p", LEN), 512, &u), 0);
 	assert_int_equal(bdev_open("a", true, NULL, NULL, &desc), 0);
 	run();
 	unit_teardown(NULL);
+}
+
+static void
+uring_on_two_reactors(void **state)
+{
+	if (!unit_choose(UNIT_URING))
+		skip();
+	aio_on_two_reactors(state);
+	unit_choose(UNIT_AIO);
 }
 
 static void
@@ -201,7 +211,7 @@ delay_on_two_reactors(void **state)
 	struct unit_ctl u;
 
 	start();
-	assert_int_equal(unit_aio("a", unit_file("p", LEN), 512, &u), 0);
+	assert_int_equal(unit_disk("a", unit_file("p", LEN), 512, &u), 0);
 	assert_int_equal(bdev_delay_create(&p, unit_ctl(&u)), 0);
 	assert_int_equal(bdev_open("d", true, NULL, NULL, &desc), 0);
 	run();
@@ -236,7 +246,7 @@ limits_on_two_reactors(void **state)
 	struct unit_ctl u;
 
 	start();
-	assert_int_equal(unit_aio("a", unit_file("p", LEN), 512, &u), 0);
+	assert_int_equal(unit_disk("a", unit_file("p", LEN), 512, &u), 0);
 	assert_int_equal(bdev_open("a", true, NULL, NULL, &desc), 0);
 	turner.fire = turn_limits;
 	reactor_timer_start(reactor_get(0), &turner, 1000);
@@ -316,6 +326,7 @@ threads_tests(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(aio_on_two_reactors),
+		cmocka_unit_test(uring_on_two_reactors),
 		cmocka_unit_test(malloc_tears_no_block),
 		cmocka_unit_test(delay_on_two_reactors),
 		cmocka_unit_test(limits_on_two_reactors),

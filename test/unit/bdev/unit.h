@@ -71,14 +71,28 @@ void unit_delete(const char *name);
 
 /* A sparse file of @len bytes in a directory of the test; its path. */
 const char *unit_file(const char *name, uint64_t len);
-/* Create aio @name on unit_file(). The final error. */
-int unit_aio(const char *name, const char *path, uint32_t block_len,
-	     struct unit_ctl *u);
+/* The devices that are files; unit_disk() makes one of unit_kind, aio at first. */
+struct unit_kind {
+	const char *module;
+	int (*create)(const struct bdev_file_params *p, struct bdev_ctl *c);
+	int (*rescan)(const char *name, struct bdev_ctl *c);
+	const struct bdev_file_params *(*params_of)(const struct bdev *b);
+};
+#define UNIT_AIO 0
+#define UNIT_URING 1
+extern const struct unit_kind unit_kinds[2];
+extern const struct unit_kind *unit_kind;
+/* Choose it. False, with a word about it: there is no io_uring here. */
+bool unit_choose(unsigned kind);
+/* Create @name on unit_file(). The final error. */
+int unit_disk(const char *name, const char *path, uint32_t block_len,
+	      struct unit_ctl *u);
 void unit_fill(void *buf, size_t len, unsigned seed);
 
 int core_tests(void);
 int backend_tests(void);
-int aio_tests(void);
+int file_tests(void);
+int uring_tests(void);
 int malloc_tests(void);
 int stacked_tests(void);
 int threads_tests(void);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* aio: files that are not what they seem, memory that is not there, sleep. */
+/* aio and uring: files that are not what they seem, memory that is not there, sleep. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -9,6 +9,12 @@
 #include "unit.h"
 
 #define LEN (1u << 20)
+
+static struct file_queue *
+queue_of(struct bdev_ch *ch)
+{
+	return ((struct file_ch *)bdev_ch_priv(ch))->q;
+}
 
 static void
 refuses_files(void **state)
@@ -31,18 +37,18 @@ refuses_files(void **state)
 	struct unit_ctl u;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-		int err = unit_aio("a", cases[i].path, cases[i].block_len, &u);
+		int err = unit_disk("a", cases[i].path, cases[i].block_len, &u);
 
 		if (err != cases[i].want || !strstr(u.c.error, cases[i].says))
 			fail_msg("%s: %d %s", cases[i].name, err, u.c.error);
 	}
-	assert_int_equal(unit_aio("a", unit_file("0", 0), 512, &u), -EINVAL);
+	assert_int_equal(unit_disk("a", unit_file("0", 0), 512, &u), -EINVAL);
 	assert_non_null(strstr(u.c.error, "empty"));
-	assert_int_equal(unit_aio("a", unit_file("o", 4608), 4096, &u),
+	assert_int_equal(unit_disk("a", unit_file("o", 4608), 4096, &u),
 			 -EINVAL);
 	assert_non_null(strstr(u.c.error, "4608"));
 	assert_non_null(strstr(u.c.error, "4096"));
-	assert_int_equal(unit_aio("a", unit_file("o", 513), 0, &u), -EINVAL);
+	assert_int_equal(unit_disk("a", unit_file("o", 513), 0, &u), -EINVAL);
 	assert_null(bdev_first());
 }
 
@@ -57,15 +63,15 @@ uuid_is_of_the_path(void **state)
 	slash = strrchr(path, '/');
 	snprintf(odd, sizeof(odd), "%.*s/./%s", (int)(slash - path), path,
 		 slash + 1);
-	assert_int_equal(unit_aio("a", path, 512, &u), 0);
+	assert_int_equal(unit_disk("a", path, 512, &u), 0);
 	uuid_copy(first, u.c.bdev->uuid);
 	assert_int_equal(uuid_type(first), 5);
-	assert_int_equal(unit_aio("b", odd, 512, &u), -EEXIST); /* that file */
+	assert_int_equal(unit_disk("b", odd, 512, &u), -EEXIST); /* that file */
 	unit_delete("a");
-	assert_int_equal(unit_aio("b", odd, 512, &u), 0);
+	assert_int_equal(unit_disk("b", odd, 512, &u), 0);
 	assert_int_equal(uuid_compare(first, u.c.bdev->uuid), 0);
-	assert_string_equal(bdev_aio_params_of(u.c.bdev)->filename, odd);
-	assert_int_equal(unit_aio("c", unit_file("v", LEN), 512, &u), 0);
+	assert_string_equal(unit_kind->params_of(u.c.bdev)->filename, odd);
+	assert_int_equal(unit_disk("c", unit_file("v", LEN), 512, &u), 0);
 	assert_true(uuid_compare(first, u.c.bdev->uuid));
 }
 
@@ -80,9 +86,9 @@ names_race(void **state)
 
 	snprintf(one, sizeof(one), "%s", unit_file("1", LEN));
 	p.filename = one;
-	assert_int_equal(bdev_aio_create(&p, unit_ctl(&u)), -EINPROGRESS);
+	assert_int_equal(unit_kind->create(&p, unit_ctl(&u)), -EINPROGRESS);
 	p.filename = unit_file("2", LEN);
-	assert_int_equal(bdev_aio_create(&p, unit_ctl(&v)), -EINPROGRESS);
+	assert_int_equal(unit_kind->create(&p, unit_ctl(&v)), -EINPROGRESS);
 	first = unit_answer(&u, -EINPROGRESS);
 	second = unit_answer(&v, -EINPROGRESS);
 	assert_int_equal(MIN(first, second), -EEXIST);
@@ -101,7 +107,8 @@ read_only_stays_so(void **state)
 	struct unit_dev d;
 	struct unit_ctl u;
 
-	assert_int_equal(unit_answer(&u, bdev_aio_create(&p, unit_ctl(&u))), 0);
+	assert_int_equal(unit_answer(&u, unit_kind->create(&p, unit_ctl(&u))),
+			 0);
 	unit_open(&d, "a");
 	bdev_get_info(d.desc, &info);
 	assert_int_equal(info.block_len, 512);
@@ -124,7 +131,7 @@ bad_memory_is_efault(void **state)
 	struct unit_dev d;
 	struct unit_ctl c;
 
-	assert_int_equal(unit_aio("a", unit_file("f", LEN), 512, &c), 0);
+	assert_int_equal(unit_disk("a", unit_file("f", LEN), 512, &c), 0);
 	unit_open(&d, "a");
 	unit_io(&u[0], d.ch, BDEV_WRITE, 0, buf, 4096);
 	unit_io(&u[1], d.ch, BDEV_WRITE, 4096, hole, 4096);
@@ -161,7 +168,7 @@ made_up_data_is_not_written(void **state)
 
 	assert_int_equal(posix_memalign((void **)&back, 4096, LEN), 0);
 	memset(buf, 0x77, 4096 + 64);
-	assert_int_equal(unit_aio("a", unit_file("m", LEN), 512, &c), 0);
+	assert_int_equal(unit_disk("a", unit_file("m", LEN), 512, &c), 0);
 	unit_open(&d, "a");
 	for (unsigned i = 0; i < N; i++) {
 		unit_io(&u[i], d.ch, BDEV_WRITE, (i % 200) * 4096, buf + 1,
@@ -198,7 +205,7 @@ queued_made_up_data_is_not_written(void **state)
 	struct unit_ctl c;
 
 	memset(buf, 0x77, sizeof(buf));
-	assert_int_equal(unit_aio("a", unit_file("q", LEN), 512, &c), 0);
+	assert_int_equal(unit_disk("a", unit_file("q", LEN), 512, &c), 0);
 	unit_open(&d, "a");
 	unit_io(&u[0], d.ch, BDEV_WRITE, 0, buf, 4096);
 	unit_io(&u[1], d.ch, BDEV_WRITE, 4096, buf + 4096, 4096);
@@ -234,13 +241,13 @@ full_context_has_room_for_another_disk(void **state)
 	unsigned depth, n = 0;
 
 	for (unsigned i = 0; i < DISKS; i++) {
-		assert_int_equal(unit_aio(names[i], unit_file(names[i], LEN),
-					  512, &c),
+		assert_int_equal(unit_disk(names[i], unit_file(names[i], LEN),
+					   512, &c),
 				 0);
 		unit_open(&d[i], names[i]);
 	}
-	depth = bdev_reactor_self()->aio->q.depth;
-	bdev_reactor_self()->aio->q.depth = 64;
+	depth = queue_of(d[0].ch)->depth;
+	queue_of(d[0].ch)->depth = 64;
 	for (unsigned i = 0; i < DISKS; i++) {
 		unsigned sent;
 
@@ -253,7 +260,7 @@ full_context_has_room_for_another_disk(void **state)
 	}
 	for (unsigned i = 0; i < n; i++)
 		assert_int_equal(unit_wait(&u[i]), 0);
-	bdev_reactor_self()->aio->q.depth = depth;
+	queue_of(d[0].ch)->depth = depth;
 	for (unsigned i = 0; i < DISKS; i++)
 		unit_close(&d[i]);
 	free(u);
@@ -273,7 +280,7 @@ idle_disk_starts_with_the_first_two(void **state)
 	struct unit_dev d;
 	struct unit_ctl c;
 
-	assert_int_equal(unit_aio("a", unit_file("b", LEN), 512, &c), 0);
+	assert_int_equal(unit_disk("a", unit_file("b", LEN), 512, &c), 0);
 	unit_open(&d, "a");
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
 		for (unsigned k = 0; k < cases[i].queued; k++) {
@@ -303,7 +310,7 @@ deep_queues_wait(void **state)
 
 	assert_int_equal(posix_memalign((void **)&buf, 4096, 512), 0);
 	memset(buf, 7, 512);
-	assert_int_equal(unit_aio("a", unit_file("d", N * 512), 512, &c), 0);
+	assert_int_equal(unit_disk("a", unit_file("d", N * 512), 512, &c), 0);
 	unit_open(&d, "a");
 	for (unsigned i = 0; i < N; i++) {
 		unit_io(&u[i], d.ch, BDEV_WRITE, i * 512, buf, 512);
@@ -329,7 +336,7 @@ buffered_reads_do_not_block(void **state)
 	struct unit_ctl c;
 	struct file_bdev *a;
 
-	assert_int_equal(unit_aio("a", unit_file("b", LEN), 512, &c), 0);
+	assert_int_equal(unit_disk("a", unit_file("b", LEN), 512, &c), 0);
 	a = file_of(c.c.bdev);
 	assert_int_equal(
 		fcntl(a->fd, F_SETFL, fcntl(a->fd, F_GETFL) & ~O_DIRECT), 0);
@@ -367,7 +374,7 @@ truncated_file_is_an_error(void **state)
 
 	assert_int_equal(posix_memalign((void **)&buf, 4096, 16384), 0);
 	snprintf(path, sizeof(path), "%s", unit_file("t", LEN));
-	assert_int_equal(unit_aio("a", path, 512, &c), 0);
+	assert_int_equal(unit_disk("a", path, 512, &c), 0);
 	unit_open(&d, "a");
 	for (unsigned i = 0; i < ARRAY_SIZE(lens); i++) {
 		assert_int_equal(truncate(path, (off_t)lens[i]), 0);
@@ -384,7 +391,7 @@ truncated_file_is_an_error(void **state)
 static int
 rescan(const char *name, struct unit_ctl *u)
 {
-	return unit_answer(u, bdev_aio_rescan(name, unit_ctl(u)));
+	return unit_answer(u, unit_kind->rescan(name, unit_ctl(u)));
 }
 
 static void
@@ -396,7 +403,7 @@ rescan_follows_the_file(void **state)
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s", unit_file("s", LEN));
-	assert_int_equal(unit_aio("a", path, 4096, &u), 0);
+	assert_int_equal(unit_disk("a", path, 4096, &u), 0);
 	unit_open(&d, "a");
 	assert_int_equal(rescan("a", &u), 0);
 	assert_int_equal(d.resizes, 0);
@@ -429,7 +436,7 @@ discard_frees_blocks(void **state)
 	assert_int_equal(posix_memalign((void **)&buf, 4096, LEN), 0);
 	memset(buf, 1, LEN);
 	snprintf(path, sizeof(path), "%s", unit_file("h", LEN));
-	assert_int_equal(unit_aio("a", path, 512, &u), 0);
+	assert_int_equal(unit_disk("a", path, 512, &u), 0);
 	unit_open(&d, "a");
 	assert_int_equal(unit_rw(d.ch, BDEV_WRITE, 0, buf, LEN), 0);
 	stat(path, &st);
@@ -453,7 +460,7 @@ sleep_loses_no_completion(void **state)
 	uint64_t n;
 	int efd;
 
-	assert_int_equal(unit_aio("a", unit_file("z", LEN), 512, &c), 0);
+	assert_int_equal(unit_disk("a", unit_file("z", LEN), 512, &c), 0);
 	unit_open(&d, "a");
 	assert_true(bdev_sleep() == REACTOR_SLEEP_FOREVER);
 	bdev_wake();
@@ -462,10 +469,13 @@ sleep_loses_no_completion(void **state)
 	assert_int_equal(bdev_sleep(), 0); /* not even sent */
 	bdev_wake();
 	assert_int_equal(bdev_kick(), 1);
-	assert_true(bdev_sleep() <= 1000000);
+	if (unit_kind == &unit_kinds[UNIT_AIO])
+		assert_true(bdev_sleep() <= 1000000);
+	else
+		bdev_sleep();
 	/* This one goes out while the reactor is asleep. */
 	assert_int_equal(unit_wait(&u), 0);
-	efd = bdev_reactor_self()->aio->efd.fd;
+	efd = queue_of(d.ch)->efd.fd;
 	while (read(efd, &n, sizeof(n)) > 0)
 		;
 	u.done = 0;
@@ -491,7 +501,7 @@ short_spin_is_known(void **state)
 	struct unit_ctl c;
 
 	unit_start(1);
-	assert_int_equal(unit_aio("a", unit_file("w", LEN), 512, &c), 0);
+	assert_int_equal(unit_disk("a", unit_file("w", LEN), 512, &c), 0);
 	unit_open(&d, "a");
 	unit_io(&u, d.ch, BDEV_READ, 0, buf, 512);
 	bdev_submit(&u.io);
@@ -515,7 +525,7 @@ reaps_without_the_ring(void **state)
 	struct unit_dev d;
 	struct unit_ctl c;
 
-	assert_int_equal(unit_aio("a", unit_file("y", LEN), 512, &c), 0);
+	assert_int_equal(unit_disk("a", unit_file("y", LEN), 512, &c), 0);
 	unit_open(&d, "a");
 	assert_non_null(bdev_reactor_self()->aio->ring);
 	bdev_reactor_self()->aio->ring = NULL;
@@ -532,12 +542,13 @@ delete_while_open_and_busy(void **state)
 	struct unit_dev d;
 	struct unit_ctl u;
 
-	assert_int_equal(unit_aio("a", unit_file("x", LEN), 512, &u), 0);
+	assert_int_equal(unit_disk("a", unit_file("x", LEN), 512, &u), 0);
 	unit_open(&d, "a");
 	unit_io(&io, d.ch, BDEV_READ, 0, buf, 512);
 	bdev_submit(&io.io);
 	bdev_kick();
-	assert_int_equal(bdev_delete("a", "aio", unit_ctl(&u)), -EINPROGRESS);
+	assert_int_equal(bdev_delete("a", unit_kind->module, unit_ctl(&u)),
+			 -EINPROGRESS);
 	assert_int_equal(d.removes, 1);
 	assert_int_equal(unit_wait(&io), 0); /* it was there before */
 	for (unsigned i = 0; i < 50; i++)
@@ -548,29 +559,30 @@ delete_while_open_and_busy(void **state)
 }
 
 int
-aio_tests(void)
+file_tests(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, unit_setup, unit_teardown)
-	const struct CMUnitTest tests[] = {
-		T(refuses_files),
-		T(uuid_is_of_the_path),
-		T(names_race),
-		T(read_only_stays_so),
-		T(bad_memory_is_efault),
-		T(made_up_data_is_not_written),
-		T(queued_made_up_data_is_not_written),
-		T(full_context_has_room_for_another_disk),
-		T(idle_disk_starts_with_the_first_two),
-		T(deep_queues_wait),
-		T(buffered_reads_do_not_block),
-		T(truncated_file_is_an_error),
-		T(rescan_follows_the_file),
-		T(discard_frees_blocks),
-		T(sleep_loses_no_completion),
+#define BOTH                                                                   \
+	T(refuses_files), T(uuid_is_of_the_path), T(names_race),               \
+		T(read_only_stays_so), T(bad_memory_is_efault),                \
+		T(made_up_data_is_not_written),                                \
+		T(queued_made_up_data_is_not_written),                         \
+		T(full_context_has_room_for_another_disk),                     \
+		T(idle_disk_starts_with_the_first_two), T(deep_queues_wait),   \
+		T(buffered_reads_do_not_block), T(truncated_file_is_an_error), \
+		T(rescan_follows_the_file), T(discard_frees_blocks),           \
+		T(sleep_loses_no_completion), T(delete_while_open_and_busy)
+	const struct CMUnitTest aio[] = {
+		BOTH,
 		cmocka_unit_test(short_spin_is_known),
 		T(reaps_without_the_ring),
-		T(delete_while_open_and_busy),
 	};
+	const struct CMUnitTest uring[] = { BOTH };
+	int failed = cmocka_run_group_tests_name("bdev/aio", aio, NULL, NULL);
 
-	return cmocka_run_group_tests_name("bdev/aio", tests, NULL, NULL);
+	if (unit_choose(UNIT_URING))
+		failed += cmocka_run_group_tests_name("bdev/uring", uring, NULL,
+						      NULL);
+	unit_choose(UNIT_AIO);
+	return failed;
 }
