@@ -97,6 +97,8 @@ mapped_step(struct nvme_group *g)
 			if (sq)
 				sq_update_stop(sq);
 		}
+		if (!g->map_lost)
+			g->map_lost_since = 0; /* the next loss is another */
 	}
 	dbbuf_map(g);
 	list_splice(&g->mem_old, &g->mem_waits);

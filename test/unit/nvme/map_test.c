@@ -204,6 +204,28 @@ test_old_request(void **state)
 	assert_true(op.done);
 }
 
+/* Each time that a queue's memory goes has its own two seconds. */
+static void
+test_lost_twice(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	iova_t buf = guest_alloc(g, P);
+	struct nvme_cqe cqe;
+
+	queue_apart(g, 64);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(guest_unmap(g, RING, 4 * P), 0);
+		guest_submit(g, 2, guest_rw(g, 2, 0, 1, buf, 512));
+		guest_run_ms(g, 300);
+		assert_int_equal(guest_rd(g, NVME_REG_CSTS), RDY);
+		assert_int_equal(guest_map(g, RING, 4 * P, OTHER, 3), 0);
+		assert_true(guest_wait(g, 2, &cqe));
+		assert_int_equal(cqe.status >> 1, 0);
+		guest_run_ms(g, i ? 0 : 2000);
+	}
+}
+
 /* More unmaps than there are bits to mark requests with, each of one request's memory; and one of two. */
 static void
 test_many_unmaps(void **state)
@@ -420,6 +442,8 @@ map_tests(void)
 		cmocka_unit_test_setup_teardown(test_data_in_flight,
 						world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_old_request, world_setup,
+						world_teardown),
+		cmocka_unit_test_setup_teardown(test_lost_twice, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_many_unmaps, world_setup,
 						world_teardown),
