@@ -70,11 +70,11 @@ rpc_reply(int fd)
 }
 
 json_t *
-rpc(const char *method, json_t *params)
+rpc_answer(const char *method, json_t *params)
 {
 	json_t *req = json_pack("{s:s,s:i,s:s}", "jsonrpc", "2.0", "id", 1,
 				"method", method);
-	json_t *reply, *result;
+	json_t *reply;
 	char *text;
 	int fd = unix_connect(d.rpc);
 
@@ -85,13 +85,26 @@ rpc(const char *method, json_t *params)
 	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
 	reply = rpc_reply(fd);
 	close(fd);
-	result = json_incref(json_object_get(reply, "result"));
-	if (!result)
-		fail_msg("%s: %s", method,
-			 json_string_value(json_object_get(
-				 json_object_get(reply, "error"), "message")));
 	free(text);
 	json_decref(req);
+	return reply;
+}
+
+const char *
+rpc_error(const json_t *answer)
+{
+	return json_string_value(
+		json_object_get(json_object_get(answer, "error"), "message"));
+}
+
+json_t *
+rpc(const char *method, json_t *params)
+{
+	json_t *reply = rpc_answer(method, params);
+	json_t *result = json_incref(json_object_get(reply, "result"));
+
+	if (!result)
+		fail_msg("%s: %s", method, rpc_error(reply));
 	json_decref(reply);
 	return result;
 }

@@ -42,6 +42,9 @@ unsigned daemon_fds(void); /* that it has open */
 void daemon_fds_settle(unsigned n);
 /* Takes @params (may be NULL); gives the result; an error fails the test. */
 json_t *rpc(const char *method, json_t *params);
+/* The whole answer; its error's message, NULL: none. */
+json_t *rpc_answer(const char *method, json_t *params);
+const char *rpc_error(const json_t *answer);
 
 #define QEMU_JSON                                                       \
 	"{\"capabilities\":{\"max_msg_fds\":16,"                        \

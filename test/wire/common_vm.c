@@ -70,6 +70,24 @@ wire_aio(const char *name)
 				  path, "block_size", 512)));
 }
 
+bool
+wire_uring(const char *name)
+{
+	char path[96];
+	json_t *answer;
+	bool made;
+
+	snprintf(path, sizeof(path), "%s/%s", d.dir, name);
+	answer = rpc_answer("bdev_uring_create",
+			    json_pack("{s:s,s:s,s:i}", "name", name, "filename",
+				      path, "block_size", 512));
+	made = !rpc_error(answer);
+	if (!made && !strstr(rpc_error(answer), "io_uring"))
+		fail_msg("bdev_uring_create: %s", rpc_error(answer));
+	json_decref(answer);
+	return made;
+}
+
 void
 wire_malloc(const char *name, unsigned blocks)
 {

@@ -72,6 +72,8 @@ void wire_export(const char *vm, const char *bdev);
 int wire_file(const char *name, uint64_t len, uint8_t byte);
 /* That file as bdev @name. */
 void wire_aio(const char *name);
+/* The same by io_uring; false: there is none here. */
+bool wire_uring(const char *name);
 /* A malloc device, of blocks of 512 bytes. */
 void wire_malloc(const char *name, unsigned blocks);
 /* @base above, @ms slow in both directions. */

@@ -17,7 +17,7 @@
 #define MAX_GAP_US 200000u
 
 static int backing;
-static bool hugepages;
+static bool hugepages, uring;
 static struct neighbour n;
 
 static int
@@ -29,7 +29,8 @@ setup(void **state)
 	if (err)
 		return err;
 	backing = wire_file("disk", DISK, OLD);
-	wire_aio("disk");
+	if (!uring || !wire_uring("disk"))
+		wire_aio("disk");
 	wire_export("vmf", "disk");
 	json_decref(rpc("bdev_malloc_create",
 			json_pack("{s:s,s:i,s:i}", "name", "m1", "block_size",
@@ -315,6 +316,9 @@ main(void)
 						 teardown);
 
 	daemon_hides_bar0 = true;
-	return failed + cmocka_run_group_tests_name("wire sigbus, BAR0 hidden",
+	failed += cmocka_run_group_tests_name("wire sigbus, BAR0 hidden", tests,
+					      setup, teardown);
+	uring = true;
+	return failed + cmocka_run_group_tests_name("wire sigbus, io_uring",
 						    tests, setup, teardown);
 }
