@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -267,6 +268,31 @@ test_files(void **state)
 	assert_int_equal(rpc_listen(reactor_get(0), path, &server), 0);
 }
 
+/* No descriptor is left for a client: the socket, which stays readable, is looked at now and then. */
+static void
+test_no_descriptors(void **state)
+{
+	int fd = client_connect(), spare = dup(fd);
+	struct rlimit old, low;
+	unsigned busy = 0;
+	char buf[256];
+	uint64_t end;
+
+	close(spare);
+	say(fd, "{\"method\":\"t_echo\",\"id\":1}");
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	low = old;
+	low.rlim_cur = (rlim_t)spare;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	for (end = util_now_ns() + 250000000; util_now_ns() < end;)
+		busy += reactor_step(reactor_get(0)) != 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_in_range(busy, 1, 30);
+	assert_true(hear(fd, buf, sizeof(buf)) > 0);
+	close(fd);
+	steps(2);
+}
+
 int
 server_tests(void)
 {
@@ -278,6 +304,8 @@ server_tests(void)
 		cmocka_unit_test_setup_teardown(test_broken, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deaf, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_descriptors, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_second, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_files, setup, teardown),
 	};
