@@ -266,6 +266,33 @@ cancelled(void **state)
 	assert_int_equal(unit_wait(&ios[8]), 0);
 }
 
+/* Some disks copy at once: what a lifted limit lets go is a megabyte a round. */
+static void
+let_go_in_parts(void **state)
+{
+	uint64_t none[BDEV_LIMITS] = { 0 };
+	unsigned before, now, rounds;
+	struct unit_ctl u;
+	int err;
+
+	assert_int_equal(limit("base", BDEV_RW_IOS, 1), 0);
+	for (unsigned k = 0; k < MOST; k++)
+		submit(k, BDEV_WRITE, sizeof(buf));
+	unit_step();
+	before = done(MOST);
+	assert_in_range(before, 0, 1);
+	err = bdev_set_limits("base", none, unit_ctl(&u));
+	for (rounds = 0; before < MOST; rounds++) {
+		assert_true(rounds < 1000);
+		unit_step();
+		now = done(MOST);
+		assert_in_range(now - before, 0, (1 << 20) / sizeof(buf));
+		before = now;
+	}
+	assert_int_equal(unit_answer(&u, err), 0);
+	wait_all(MOST, 0);
+}
+
 /* Also while the change is on its way round the reactors. */
 static void
 removal_waits_for_a_change(void **state)
@@ -328,6 +355,7 @@ qos_tests(void)
 		TEST(channels_come_and_go),
 		TEST(removal_ends_waiting),
 		TEST(cancelled),
+		TEST(let_go_in_parts),
 		TEST(removal_waits_for_a_change),
 		TEST(shrinks_meanwhile),
 		TEST(refuses),
