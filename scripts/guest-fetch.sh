@@ -203,7 +203,7 @@ fetch_boot()
 	chmod +x "$dir"/bin/*
 	rm -rf "$dir/root/usr/share/doc" "$dir/root/usr/share/man"
 	echo "$recipe" >"$dir/recipe"
-	rm -rf "$cache/boot"
+	rm -rf "${cache:?}/boot"
 	mv "$dir" "$cache/boot"
 }
 
