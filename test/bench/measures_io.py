@@ -11,8 +11,8 @@ import os
 import shutil
 
 from report import rate
-from target import (B, CORES, BenchError, RpcError, Target, best_of, client, compare,
-                    exchange, median, middle, numbers, output, paired, program)
+from target import (B, CORES, BenchError, RpcError, Target, client, compare,
+                    exchange, median, middle, numbers, output, paired, program, usual)
 
 DEPTHS = (1, 32, 128)
 WANTED = {1: 0.67, 32: 0.25, 128: 0.20}
@@ -38,7 +38,7 @@ def null(table, quick):
     with Target() as target:
         socket = target.export(target.null())
         for deep in (1, 4, 32, 128) * (2 if quick else 8):
-            best_of(deep, exchange(target, ms, deep))
+            usual(deep, exchange(target, ms, deep))
         for qd in DEPTHS:
             apart, all_sure = [], True
             for queues, op in itertools.product((1, 4), ("read", "write")):

@@ -66,7 +66,7 @@ def median(values):
     return statistics.median(values)
 
 
-_best = {}
+_seen = {}
 CROWDED = 0.1   # of the time somebody waited for a core: a row does not count
 
 
@@ -87,18 +87,18 @@ def waited(since):
     return (now - since[0]) / max(time.monotonic() - since[1], 1e-6)
 
 
-def best_of(key, *values):
-    """The best of @key that this run has seen, @values included."""
-    _best[key] = max(_best.get(key, 0), *values)
-    return _best[key]
+def usual(key, *values):
+    """The median of @key's values in this run, @values included."""
+    _seen.setdefault(key, []).extend(values)
+    return median(_seen[key])
 
 
 def compare(keys, reps, bases, measures, tries, crowd=CROWDED):
     """Rows of [base, ..., value, ...]: (those that count, the others). @keys name the bases.
 
     Other work disturbs, and a virtual machine's cores and disk may change, which changes all figures at once. So
-    the bases are measured before and after, in short pieces, and a row counts only if they were about the same, not much worse than
-    the best that this run has seen of them, and nobody waited for a core. It ends with @reps that count, or after @tries.
+    the bases are measured before and after, in short pieces, and a row counts only if they were about the same, not far from
+    what is usual in this run, and nobody waited for a core. It ends with @reps that count, or after @tries.
     """
     rows, unsteady = [], []
     before = [max(base(), 1.0) for base in bases]
@@ -110,7 +110,7 @@ def compare(keys, reps, bases, measures, tries, crowd=CROWDED):
         steady = waited(since) < crowd
         for key, mean, *both in zip(keys, means, before, after):
             steady &= min(both) >= 0.75 * max(both) and \
-                mean >= 0.6 * best_of(key, *both)
+                0.6 <= mean / usual(key, *both) <= 1.5
         (rows if steady else unsteady).append([*means, *values])
         before = after
         if len(rows) == reps:
