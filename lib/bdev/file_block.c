@@ -147,30 +147,32 @@ write_zeros(struct file_bdev *a, uint64_t off, uint64_t len)
 	return err;
 }
 
+/* @cmd of a block device, or what it is called for a file. */
 static int
-punch(struct file_bdev *a, const struct bdev_io *io)
+clear_range(const struct file_bdev *a, const struct bdev_io *io,
+	    unsigned long cmd, int mode)
 {
 	uint64_t range[2] = { io->off, io->len };
+	int err;
 
 	if (a->is_block)
-		return ioctl(a->fd, BLKDISCARD, range) ? -errno : 0;
-	return fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			 (off_t)io->off, (off_t)io->len)
-		       ? -errno
-		       : 0;
+		err = ioctl(a->fd, cmd, range);
+	else
+		err = fallocate(a->fd, mode | FALLOC_FL_KEEP_SIZE,
+				(off_t)io->off, (off_t)io->len);
+	return err ? -errno : 0;
 }
 
 static int
-zero_range(struct file_bdev *a, const struct bdev_io *io)
+punch(const struct file_bdev *a, const struct bdev_io *io)
 {
-	uint64_t range[2] = { io->off, io->len };
+	return clear_range(a, io, BLKDISCARD, FALLOC_FL_PUNCH_HOLE);
+}
 
-	if (a->is_block)
-		return ioctl(a->fd, BLKZEROOUT, range) ? -errno : 0;
-	return fallocate(a->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-			 (off_t)io->off, (off_t)io->len)
-		       ? -errno
-		       : 0;
+static int
+zero_range(const struct file_bdev *a, const struct bdev_io *io)
+{
+	return clear_range(a, io, BLKZEROOUT, FALLOC_FL_ZERO_RANGE);
 }
 
 static bool
