@@ -28,7 +28,7 @@ struct nvme_core {
 		struct nvme_group *group; /* never followed: it may be gone */
 		uint64_t round;
 	} light[2];	      /* the last two that had little to do, and when */
-	uint32_t beside_left; /* of this round: commands of all groups beside it */
+	uint32_t beside_left; /* of FETCH_BESIDE, in this round */
 	struct nvme_group *denied; /* first of those for which none was left */
 	bool scan_all;		   /* just woken: look at every queue */
 	int8_t patience;	   /* are interrupts for batches? */
@@ -40,8 +40,8 @@ struct nvme_core {
 	struct nvme_core_stats stats;
 };
 #define CORE_SCRATCH_LEN (64u << 10)
-#define FETCH_BESIDE \
-	3u /* commands of a round, beside a client with less to do than this */
+#define LIGHT 3u	/* fewer commands of a round: a light client */
+#define FETCH_BESIDE 2u /* a round of all others, beside a light one */
 
 /* sleep.c: the poller's hooks */
 uint64_t core_sleep(struct reactor_poller *p);

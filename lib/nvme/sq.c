@@ -55,18 +55,18 @@ light_seen(struct nvme_core *core, struct nvme_group *g)
 /*
  * A round of the group: what it may fetch, and one of its queues, going by how many
  * had work the last time. Who sends a command at a time waits for one round: while there
- * is such a one, all that have more to do together fetch no more than it might.
+ * is such a one, all that have more to do together fetch no more than FETCH_BESIDE.
  */
 static void
 round_begin(struct nvme_group *g)
 {
 	struct nvme_core *core = g->core;
-	bool light = g->taken < FETCH_BESIDE && !g->short_of;
+	bool light = g->taken < LIGHT && !g->short_of;
 
 	if (light)
 		light_seen(core, g);
 	g->beside = light_beside(core, g);
-	g->own_left = g->beside ? FETCH_BESIDE : FETCH_MAX;
+	g->own_left = g->beside ? LIGHT : FETCH_MAX;
 	g->left = g->beside && !light ? &core->beside_left : &g->own_left;
 	g->round = core->round;
 	g->taken = 0;

@@ -242,7 +242,7 @@ test_many_unmaps(void **state)
 	fake_bdev_hold(w->disk, true);
 	for (unsigned i = 0; i < N; i++)
 		guest_submit(g, 1, guest_rw(g, 2, 0, 1, at + i * P, 512));
-	/* three a round, while the controller of the test before counts as beside it */
+	/* two a round, while the controller of the test before counts as beside it */
 	guest_step(g, 50);
 	assert_int_equal(fake_bdev_held(w->disk), N);
 	guest_unmap_start(g, at, 2 * P, &op[1]);
