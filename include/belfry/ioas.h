@@ -154,7 +154,7 @@ int ioas_detach(struct ioas_ctx *ctx, struct ioas_op *op);
 
 /*
  * Listeners: whoever caches something of the attached address space (rings, shadow doorbells, replicas).
- * map: an extent has come (also as a replay on attach and on adding the listener).
+ * map: an extent has come (also as a replay on attach and on adding the listener: of all but what an unmap takes that is under way).
  * Neither may call the functions above; a listener may remove itself in them, not another.
  * unmap: all that goes by one call of the above, in order of IOVA: it is out of the view already; host memory still stands. Forget
  * what is cached, refuse new use; when no I/O touches any of it: ioas_unmap_ack(u) (at once, or later, exactly once, home reactor).

@@ -204,8 +204,9 @@ struct ioas_ctx {
 	struct reactor_timer linger;
 	bool rel_busy;
 	bool busy; /* a map is on the worker, or an unmap takes several rounds: what comes later waits */
-	struct list queue; /* struct req */
-	uint32_t records;  /* unmaps that are under way */
+	struct list queue;	/* struct req */
+	uint32_t records;	/* unmaps that are under way */
+	struct record *slicing; /* the one that takes several rounds */
 	void (*fault_fn)(void *arg);
 	void *fault_arg;
 	void (*gone)(void *arg);

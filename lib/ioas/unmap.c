@@ -42,6 +42,7 @@ struct record {
 	uint32_t ngone, ntold, ntoken, nused;
 	uint32_t want; /* extents, as ngone in the end */
 	uint64_t next; /* where the first of them begins that is still there */
+	uint64_t last; /* nothing beyond this goes */
 	struct reactor_msg msg;
 	struct ioas_unmap token[]; /* one for each listener and slice */
 };
@@ -277,6 +278,7 @@ slice_next(struct reactor_msg *m)
 		return;
 	}
 	ctx->busy = false;
+	ctx->slicing = NULL;
 	if (ctx->dying && rec->kind == REQ_DESTROY)
 		table_clear(&rec->as->table);
 	if (ctx->dying)
@@ -317,10 +319,12 @@ unmap_run(struct ioas_ctx *ctx, const struct req *r)
 		ctx->usage.ioas--;
 	}
 	rec->next = r->kind == REQ_UNMAP ? r->iova : 0;
+	rec->last = r->kind == REQ_UNMAP ? r->iova + (r->len - 1) : UINT64_MAX;
 	if (slice_run(rec))
 		return record_settle(rec);
 	rec->sync = false;
 	ctx->busy = true;
+	ctx->slicing = rec;
 	rec->msg.fn = slice_next;
 	reactor_send(ctx->home, &rec->msg);
 	return -EINPROGRESS;
@@ -363,6 +367,19 @@ attach_run(struct ioas_ctx *ctx, const struct req *r)
 	return old ? record_settle(rec) : 0;
 }
 
+/*
+ * Does it go with a slice to come? Who begins to listen between two slices is not told of those: it has no
+ * token. So for him it has gone already.
+ */
+static bool
+is_leaving(const struct ioas_ctx *ctx, uint64_t iova)
+{
+	const struct record *rec = ctx->slicing;
+
+	return rec && rec->as == ctx->attached && iova >= rec->next &&
+	       iova <= rec->last;
+}
+
 void
 listener_replay(struct ioas_ctx *ctx, struct ioas_listener *l)
 {
@@ -373,7 +390,8 @@ listener_replay(struct ioas_ctx *ctx, struct ioas_listener *l)
 		struct ioas_extent pub = { cursor_iova(c), e->len, e->delta,
 					   e->prot };
 
-		l->map(l, &pub);
+		if (!is_leaving(ctx, pub.iova))
+			l->map(l, &pub);
 	}
 }
 

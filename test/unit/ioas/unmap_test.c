@@ -412,6 +412,42 @@ gone_between_slices(void **state)
 	assert_int_equal(fd_count(), fds);
 }
 
+/*
+ * Who begins to listen before the last slice has gone, as a group on another reactor does when its first queue is made, is
+ * left with what stays, and nothing else.
+ */
+static void
+joined_between_slices(void **state)
+{
+	for (unsigned rounds = 0; rounds < 4; rounds++) {
+		struct ioas_ctx *ctx = ctx_new(IOAS_LEGACY, NULL);
+		struct wait_op w = { .op.done = op_done };
+		struct spy a = spy_init(false), late = spy_init(false);
+		int fd = mem_create(KiB(64), 3), err;
+
+		map_many(ctx, fd, MANY);
+		assert_int_equal(
+			map_wait(ctx, 1, GiB(1), KiB(4), fd, 0, RW, NULL), 0);
+		ioas_listen(ctx, &a.l);
+		/* the first extent and the last stay */
+		err = rounds & 1 ? ioas_unmap(ctx, 1, KiB(8), GiB(1) - KiB(8),
+					      &w.op)
+				 : ioas_unmap_all(ctx, 1, &w.op);
+		assert_int_equal(err, -EINPROGRESS);
+		for (unsigned i = 0; i < rounds; i++)
+			step();
+		assert_int_equal(w.done, 0);
+		ioas_listen(ctx, &late.l);
+		step_until(&w.done);
+		assert_int_equal(late.maps - late.unmaps, rounds & 1 ? 2 : 0);
+		assert_int_equal(a.maps - a.unmaps, rounds & 1 ? 2 : 0);
+		ioas_unlisten(ctx, &a.l);
+		ioas_unlisten(ctx, &late.l);
+		close(fd);
+		ctx_end(ctx);
+	}
+}
+
 int
 unmap_tests(void)
 {
@@ -424,6 +460,7 @@ unmap_tests(void)
 		cmocka_unit_test(pipelined),
 		cmocka_unit_test(many_go_in_slices),
 		cmocka_unit_test(gone_between_slices),
+		cmocka_unit_test(joined_between_slices),
 	};
 
 	return cmocka_run_group_tests_name("unmap", tests, NULL, NULL);
