@@ -81,7 +81,8 @@ aio_kick(struct bdev_engine *e)
 		}
 		if (n == -EAGAIN || n == -EINTR || n == 0)
 			break; /* kept: the next round tries again */
-		file_queue_refused(&eng->q, n);
+		/* a worker needs no memory of the kernel for it */
+		file_queue_refused(&eng->q, n == -ENOMEM ? -EAGAIN : n);
 	}
 	return 0;
 }

@@ -59,34 +59,61 @@ fill(struct io_uring_sqe *sqe, const struct iocb *cb)
 	io_uring_sqe_set_data(sqe, cb->data);
 }
 
-/* What the kernel did not take stays in the ring for the next round. */
-static void
-submit(struct uring_engine *eng)
+/*
+ * Gives how many of the @n entries the kernel took, or -errno: none. What it did
+ * not take is drawn back out of the ring, for before the next try the client may
+ * have cut off the memory, and file_queue_next() looks for that.
+ */
+static int
+submit(struct uring_engine *eng, unsigned n)
 {
+	struct io_uring_sq *sq = &eng->ring.sq;
 	int err = io_uring_submit(&eng->ring);
+	unsigned head = *sq->khead; /* moves in that call only: no SQPOLL */
 
-	if (likely(err >= 0) || err == -EAGAIN || err == -EINTR ||
-	    err == -EBUSY || eng->complained)
-		return;
-	eng->complained = true;
-	log_error("uring: io_uring_enter on core %u: %s",
-		  reactor_core(eng->q.br->reactor), strerrordesc_np(-err));
+	n -= sq->sqe_tail - head;
+	sq->sqe_head = sq->sqe_tail = *sq->ktail = head;
+	return n || err >= 0 ? (int)n : err;
 }
 
+/* The ring is of no use, or there is no memory: a worker does it by itself. */
+static void
+do_without(struct uring_engine *eng, int err)
+{
+	if (!eng->complained)
+		log_error(
+			"uring: io_uring_enter on core %u: %s: worker threads do what it does not take",
+			reactor_core(eng->q.br->reactor),
+			strerrordesc_np(-err));
+	eng->complained = true;
+	file_queue_refused(&eng->q, -EAGAIN);
+}
+
+/* At most one call that takes something. */
 static int
 uring_kick(struct bdev_engine *e)
 {
 	struct uring_engine *eng = engine_of(e);
-	unsigned count = file_queue_next(&eng->q), n = 0;
-	struct io_uring_sqe *sqe;
+	unsigned count;
 
-	if (!count && !io_uring_sq_ready(&eng->ring))
-		return 0;
-	while (n < count && (sqe = io_uring_get_sqe(&eng->ring)))
-		fill(sqe, eng->q.list[n++]);
-	file_queue_sent(&eng->q, n);
-	submit(eng);
-	return (int)n;
+	while ((count = file_queue_next(&eng->q))) {
+		struct io_uring_sqe *sqe;
+		unsigned n = 0;
+		int err;
+
+		while (n < count && (sqe = io_uring_get_sqe(&eng->ring)))
+			fill(sqe, eng->q.list[n++]);
+		err = submit(eng, n);
+		if (err > 0) {
+			file_queue_sent(&eng->q, (unsigned)err);
+			return err;
+		}
+		if (err == 0 || err == -EAGAIN || err == -EBUSY ||
+		    err == -EINTR)
+			break; /* kept: the next round tries again */
+		do_without(eng, err);
+	}
+	return 0;
 }
 
 static int
@@ -136,8 +163,7 @@ uring_sleep(struct bdev_engine *e)
 {
 	struct uring_engine *eng = engine_of(e);
 
-	if (eng->q.queued || !list_empty(&eng->q.waiting) ||
-	    io_uring_sq_ready(&eng->ring))
+	if (eng->q.queued || !list_empty(&eng->q.waiting))
 		return 0;
 	if (!eng->q.inflight)
 		return REACTOR_SLEEP_FOREVER;
