@@ -57,7 +57,10 @@ void rpc_error(struct rpc_req *req, int code, const char *fmt, ...)
 /* -errno -> the code and text SPDK's clients expect ("No such device", ...), followed by @fmt when not NULL. */
 void rpc_errno(struct rpc_req *req, int err, const char *fmt, ...)
 	printf_like(3, 4);
-const char *rpc_req_method(const struct rpc_req *req);
+/* The row of the table that @req's method was registered with. */
+const struct rpc_method *rpc_req_method(const struct rpc_req *req);
+/* Has the client gone? Then what waits for something may stop: its answer, which is still due, goes nowhere. */
+bool rpc_req_gone(const struct rpc_req *req);
 void *rpc_req_user(struct rpc_req *req);
 void rpc_req_set_user(struct rpc_req *req, void *user);
 

@@ -163,7 +163,7 @@ unknown_ok(struct rpc_req *req, const json_t *params,
 		if (i == n && relaxed) {
 			log_notice(
 				"%s: '%.64s' is unknown here and has no effect: %s",
-				rpc_req_method(req), key,
+				rpc_req_method(req)->name, key,
 				known_names(table, n, known, sizeof(known)));
 		} else if (i == n) {
 			rpc_error(

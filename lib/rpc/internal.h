@@ -37,7 +37,7 @@ ssize_t rpc_scan(struct rpc_scan *s, const char *buf, size_t len);
 struct rpc_peer {
 	/* Borrows @text. Must not free the peer. */
 	void (*send)(struct rpc_peer *p, const char *text, size_t len);
-	/* One request less is pending. May be NULL. Must not free the peer. */
+	/* One request less is pending, or batch_due is set. May be NULL. Must not free the peer. */
 	void (*settled)(struct rpc_peer *p);
 	char *buf;
 	size_t start, len, cap; /* unread bytes are buf[start .. len) */
@@ -46,6 +46,7 @@ struct rpc_peer {
 	struct list reqs;
 	unsigned pending; /* requests and batches without an answer */
 	bool broken;	  /* the stream lost its sense: read no more */
+	bool batch_due;	  /* a batch may go on: rpc_peer_pump() */
 };
 void rpc_peer_init(struct rpc_peer *p,
 		   void (*send)(struct rpc_peer *p, const char *text,
@@ -55,7 +56,10 @@ void rpc_peer_fini(struct rpc_peer *p);
 /* Room for bytes to come, at least 1. NULL: none (a request too large, no memory); p->broken then. */
 char *rpc_peer_room(struct rpc_peer *p, size_t *room);
 void rpc_peer_filled(struct rpc_peer *p, size_t len);
-/* Handle at most @budget whole values. true: there may be more. */
+/*
+ * Start at most @budget requests: the next ones of batches first. true: there may be more; what waits for others to be
+ * answered (RPC_MAX_PENDING) is no more.
+ */
 bool rpc_peer_pump(struct rpc_peer *p, unsigned budget);
 /* No more bytes will come: half a request left over is answered with an error. */
 void rpc_peer_eof(struct rpc_peer *p);
@@ -64,8 +68,12 @@ void rpc_peer_complain(struct rpc_peer *p, int code, const char *fmt, ...)
 	printf_like(3, 4);
 
 /* request.c */
-/* A parsed value from @p: a request or a batch. Takes @value. */
+/* A parsed value from @p: a request, which is started, or a batch, which is not. Takes @value. */
 void rpc_handle(struct rpc_peer *p, json_t *value);
+/* Start the next request of a batch; false: each is done or waits for the answer before. */
+bool rpc_batch_step(struct rpc_peer *p);
+/* @p goes: what waits for an answer has no peer then. */
+void rpc_abandon(struct rpc_peer *p);
 json_t *rpc_error_object(int code, const char *message);
 
 /* method.c */

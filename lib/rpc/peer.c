@@ -96,6 +96,17 @@ scan_failed(struct rpc_peer *p, int err)
 				  "Parse error: a request starts with { or [");
 }
 
+/* Is it JSON, but such that we take none? Then the next request starts where the scanner says. */
+static bool
+well_formed(const json_error_t *error)
+{
+	enum json_error_code code = json_error_code(error);
+
+	return code == json_error_duplicate_key ||
+	       code == json_error_numeric_overflow ||
+	       code == json_error_null_character;
+}
+
 static void
 peer_value(struct rpc_peer *p, const char *text, size_t len)
 {
@@ -104,8 +115,8 @@ peer_value(struct rpc_peer *p, const char *text, size_t len)
 
 	value = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
 	if (!value) {
-		/* where the next request starts is anybody's guess now */
-		p->broken = true;
+		/* else where the next one starts is anybody's guess now */
+		p->broken = !well_formed(&error);
 		rpc_peer_complain(p, RPC_PARSE_ERROR,
 				  "Parse error: %s (line %d, column %d)",
 				  error.text, error.line, error.column);
@@ -114,32 +125,40 @@ peer_value(struct rpc_peer *p, const char *text, size_t len)
 	rpc_handle(p, value);
 }
 
+/* The next whole value in the buffer. False: there is none, or none that can be taken now. */
+static bool
+next_value(struct rpc_peer *p)
+{
+	size_t at = p->start + p->seen;
+	ssize_t end;
+
+	if (p->broken || p->seen == p->len - p->start ||
+	    p->pending >= RPC_MAX_PENDING)
+		return false;
+	end = rpc_scan(&p->scan, p->buf + at, p->len - at);
+	if (end < 0) {
+		scan_failed(p, (int)end);
+		return false;
+	}
+	if (!end) {
+		p->seen = p->len - p->start;
+		return false;
+	}
+	end += (ssize_t)p->seen;
+	at = p->start;
+	p->start += (size_t)end;
+	p->seen = 0;
+	peer_value(p, p->buf + at, (size_t)end);
+	return true;
+}
+
 bool
 rpc_peer_pump(struct rpc_peer *p, unsigned budget)
 {
-	ssize_t end;
-	size_t at;
-
-	while (!p->broken && p->seen < p->len - p->start) {
-		if (!budget-- || p->pending >= RPC_MAX_PENDING)
-			return true;
-		at = p->start + p->seen;
-		end = rpc_scan(&p->scan, p->buf + at, p->len - at);
-		if (end < 0) {
-			scan_failed(p, (int)end);
+	while (budget--)
+		if (!(p->batch_due && rpc_batch_step(p)) && !next_value(p))
 			return false;
-		}
-		if (!end) {
-			p->seen = p->len - p->start;
-			return false;
-		}
-		at = p->start;
-		p->start += p->seen + (size_t)end;
-		end = (ssize_t)(p->start - at);
-		p->seen = 0;
-		peer_value(p, p->buf + at, (size_t)end);
-	}
-	return false;
+	return true;
 }
 
 void
@@ -154,8 +173,7 @@ rpc_peer_eof(struct rpc_peer *p)
 void
 rpc_peer_fini(struct rpc_peer *p)
 {
-	while (!list_empty(&p->reqs))
-		list_remove(p->reqs.next);
+	rpc_abandon(p);
 	free(p->buf);
 	p->buf = NULL;
 }
@@ -207,9 +225,11 @@ rpc_parser_feed(struct rpc_parser *p, const char *buf, size_t len)
 		rpc_peer_filled(&p->peer, room);
 		buf += room;
 		len -= room;
-		if (rpc_peer_pump(&p->peer, UINT32_MAX))
+		rpc_peer_pump(&p->peer, UINT32_MAX);
+		if (p->peer.pending >= RPC_MAX_PENDING)
 			return -EAGAIN;
 	}
+	rpc_peer_pump(&p->peer, UINT32_MAX);
 	return p->peer.broken ? -EPROTO : 0;
 }
 

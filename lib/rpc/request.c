@@ -20,17 +20,18 @@ struct ticket {
 	struct list node;      /* in peer->reqs; alone when the peer has gone */
 	struct rpc_peer *peer; /* valid while node is in a list */
 	json_t *requests;      /* of a batch, else NULL */
-	json_t *replies;
 	size_t next;
-	bool stepping; /* batch_run is on the stack */
-	bool waiting;  /* for the answer of requests[next - 1] */
+	bool waiting; /* for the answer of requests[next - 1] */
+	FILE *replies; /* a batch's, as text: that is a tenth of what they are as values */
+	char *text;
+	size_t len;
 };
 
 struct rpc_req {
 	struct ticket *ticket; /* NULL: from inside */
 	json_t *root;	       /* keeps id and params */
 	json_t *id;	       /* borrowed from root; NULL: notification */
-	const char *method;    /* borrowed from the table */
+	const struct rpc_method *method;
 	void *user;
 	void (*done)(void *arg, const json_t *result, const json_t *error);
 	void *arg;
@@ -40,11 +41,24 @@ json_t *
 rpc_error_object(int code, const char *message)
 {
 	json_t *s = json_string(message);
+	char *copy, *c;
 
-	/* a sentence may quote bytes that are no UTF-8 (a file name) */
-	if (!s)
-		s = json_string("error (its text is no UTF-8)");
+	/* a sentence may quote bytes that are no UTF-8, or a name that was cut in the middle of a character */
+	if (!s && (copy = strdup(message))) {
+		for (c = copy; *c; c++)
+			if (*c & 0x80)
+				*c = '?';
+		s = json_string(copy);
+		free(copy);
+	}
 	return json_pack("{s:i, s:o}", "code", code, "message", s);
+}
+
+static void
+settled(struct rpc_peer *p)
+{
+	if (p->settled)
+		p->settled(p);
 }
 
 static void
@@ -53,12 +67,24 @@ ticket_free(struct ticket *t)
 	if (!list_empty(&t->node)) {
 		t->peer->pending--;
 		list_remove(&t->node);
-		if (t->peer->settled)
-			t->peer->settled(t->peer);
+		settled(t->peer);
 	}
 	json_decref(t->requests);
-	json_decref(t->replies);
+	if (t->replies)
+		fclose(t->replies);
+	free(t->text);
 	free(t);
+}
+
+static void
+send_text(struct rpc_peer *p, const char *text, size_t len)
+{
+	if (text && len <= RPC_MAX_REPLY)
+		p->send(p, text, len);
+	else
+		rpc_peer_complain(p, RPC_INTERNAL, "Internal error: %s",
+				  text ? "the reply is too large"
+				       : "out of memory");
 }
 
 static void
@@ -66,34 +92,32 @@ send_json(struct rpc_peer *p, const json_t *reply)
 {
 	char *text = json_dumps(reply, JSON_COMPACT);
 
-	if (text && strlen(text) <= RPC_MAX_REPLY)
-		p->send(p, text, strlen(text));
-	else if (p)
-		rpc_peer_complain(p, RPC_INTERNAL, "Internal error: %s",
-				  text ? "the reply is too large"
-				       : "out of memory");
+	send_text(p, text, text ? strlen(text) : 0);
 	free(text);
 }
 
-static void start_request(struct ticket *t, json_t *request);
-
-/* Start the rest of a batch; gives up when one of it waits, or the peer has gone. */
+/* What goes beyond the largest reply is not kept: there will be a complaint instead. */
 static void
-batch_run(struct ticket *t)
+batch_append(struct ticket *t, const json_t *reply)
 {
-	t->stepping = true;
-	while (t->next < json_array_size(t->requests) &&
-	       !list_empty(&t->node)) {
-		t->waiting = true;
-		start_request(
-			t, json_incref(json_array_get(t->requests, t->next++)));
-		if (t->waiting) {
-			t->stepping = false;
-			return;
-		}
+	if (!t->replies)
+		t->replies = open_memstream(&t->text, &t->len);
+	if (!t->replies || ftello(t->replies) > RPC_MAX_REPLY)
+		return;
+	fputc(ftello(t->replies) ? ',' : '[', t->replies);
+	json_dumpf(reply, t->replies, JSON_COMPACT);
+}
+
+static void
+batch_end(struct ticket *t)
+{
+	bool lost = false;
+
+	if (t->replies) {
+		fputc(']', t->replies);
+		lost = fflush(t->replies) || ferror(t->replies);
+		send_text(t->peer, lost ? NULL : t->text, t->len);
 	}
-	if (!list_empty(&t->node) && json_array_size(t->replies))
-		send_json(t->peer, t->replies);
 	ticket_free(t);
 }
 
@@ -101,18 +125,23 @@ batch_run(struct ticket *t)
 static void
 ticket_answer(struct ticket *t, json_t *reply)
 {
-	if (!t->requests) {
-		if (reply && !list_empty(&t->node))
-			send_json(t->peer, reply);
-		json_decref(reply);
-		ticket_free(t);
-		return;
-	}
-	if (reply)
-		json_array_append_new(t->replies, reply);
+	bool gone = list_empty(&t->node);
+
+	if (reply && !gone && t->requests)
+		batch_append(t, reply);
+	else if (reply && !gone)
+		send_json(t->peer, reply);
+	json_decref(reply);
 	t->waiting = false;
-	if (!t->stepping)
-		batch_run(t);
+	if (!t->requests || gone) {
+		ticket_free(t);
+	} else if (t->next == json_array_size(t->requests)) {
+		batch_end(t);
+	} else {
+		/* not from here: whoever answers may be in the middle of what the next one changes */
+		t->peer->batch_due = true;
+		settled(t->peer);
+	}
 }
 
 static void
@@ -189,10 +218,16 @@ rpc_req_user(struct rpc_req *req)
 	return req->user;
 }
 
-const char *
+const struct rpc_method *
 rpc_req_method(const struct rpc_req *req)
 {
 	return req->method;
+}
+
+bool
+rpc_req_gone(const struct rpc_req *req)
+{
+	return req->ticket && list_empty(&req->ticket->node);
 }
 
 void
@@ -240,7 +275,7 @@ req_dispatch(struct rpc_req *req, const char *name, const json_t *params,
 {
 	const struct rpc_method *m = rpc_find(name);
 
-	req->method = m ? m->name : NULL;
+	req->method = m;
 	log_debug(rpc, "rpc: %.64s", name);
 	if (!m)
 		rpc_error(req, RPC_METHOD_NOT_FOUND, "Method not found");
@@ -316,10 +351,38 @@ rpc_handle(struct rpc_peer *p, json_t *value)
 	p->pending++;
 	if (json_is_array(value)) {
 		t->requests = value;
-		t->replies = json_array();
-		batch_run(t);
+		p->batch_due = true;
 	} else {
 		start_request(t, value);
+	}
+}
+
+bool
+rpc_batch_step(struct rpc_peer *p)
+{
+	struct ticket *t;
+
+	list_for_each(t, &p->reqs, node) {
+		if (!t->requests || t->waiting)
+			continue;
+		t->waiting = true;
+		start_request(
+			t, json_incref(json_array_get(t->requests, t->next++)));
+		return true;
+	}
+	p->batch_due = false;
+	return false;
+}
+
+void
+rpc_abandon(struct rpc_peer *p)
+{
+	struct ticket *t, *next;
+
+	list_for_each_safe(t, next, &p->reqs, node) {
+		list_remove(&t->node);
+		if (t->requests && !t->waiting)
+			ticket_free(t);
 	}
 }
 

@@ -22,7 +22,11 @@
 #include "internal.h"
 
 #define OUT_HIGH (1024 * 1024) /* a peer that does not read is not read from */
-#define REQUESTS_PER_ROUND 32
+#define OUT_KEPT \
+	(64 *    \
+	 1024) /* a buffer for replies that is larger goes when they are gone */
+#define ROUND_NS \
+	500000ull /* requests are started for so long at a time: others run on this reactor */
 #define ACCEPT_PAUSE_NS 100000000ull
 
 struct rpc_server {
@@ -72,15 +76,20 @@ conn_again(struct conn *c)
 static bool
 conn_over(const struct conn *c)
 {
-	return c->dead || ((c->eof || c->peer.broken) && !c->peer.pending &&
+	return c->dead || (c->peer.broken && !c->peer.pending &&
 			   c->out_start == c->out_len);
+}
+
+static bool
+conn_full(const struct conn *c)
+{
+	return c->out_len - c->out_start > OUT_HIGH;
 }
 
 static bool
 conn_paused(const struct conn *c)
 {
-	return c->peer.pending >= RPC_MAX_PENDING ||
-	       c->out_len - c->out_start > OUT_HIGH;
+	return c->peer.pending >= RPC_MAX_PENDING || conn_full(c);
 }
 
 /* What the socket shall tell us now; frees nothing. */
@@ -120,6 +129,11 @@ conn_flush(struct conn *c)
 			c->dead = true;
 	}
 	c->out_start = c->out_len = 0;
+	if (c->out_cap > OUT_KEPT) {
+		free(c->out);
+		c->out = NULL;
+		c->out_cap = 0;
+	}
 }
 
 static bool
@@ -169,13 +183,13 @@ conn_send(struct rpc_peer *p, const char *text, size_t len)
 	conn_update(c);
 }
 
-/* There may be room now for requests that were read already, or nothing left to wait for. */
+/* There may be room now for requests that were read already, a batch may go on, or nothing is left to wait for. */
 static void
 conn_settled(struct rpc_peer *p)
 {
 	struct conn *c = container_of(p, struct conn, peer);
 
-	if (c->eof || c->peer.broken ||
+	if (c->eof || c->peer.broken || c->peer.batch_due ||
 	    c->peer.seen < c->peer.len - c->peer.start)
 		conn_again(c);
 }
@@ -201,17 +215,21 @@ conn_read(struct conn *c)
 	}
 }
 
+/* One at a time: a long reply of one may be what stops us. */
 static void
 conn_work(struct conn *c)
 {
-	if (!c->dead && !conn_paused(c)) {
-		if (rpc_peer_pump(&c->peer, REQUESTS_PER_ROUND)) {
-			if (!conn_paused(c))
-				conn_again(c);
-		} else if (c->eof && !c->peer.broken) {
-			rpc_peer_eof(&c->peer);
-		}
-	}
+	uint64_t start = util_now_ns();
+	bool more = true;
+
+	while (more && !c->dead && !conn_full(c) &&
+	       util_now_ns() - start < ROUND_NS)
+		more = rpc_peer_pump(&c->peer, 1);
+	if (more && !c->dead && !conn_full(c))
+		conn_again(c);
+	else if (c->eof && !c->peer.broken &&
+		 c->peer.seen == c->peer.len - c->peer.start)
+		rpc_peer_eof(&c->peer);
 	conn_update(c);
 }
 

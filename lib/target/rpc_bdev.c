@@ -435,22 +435,22 @@ static const struct deleter {
 static void
 rpc_delete(struct rpc_req *req, const json_t *params)
 {
+	const struct deleter *d =
+		container_of(rpc_req_method(req), struct deleter, method);
 	struct create_params p = { 0 };
 	struct bdev_job *job;
-	unsigned i = 0;
 
 	if (!rpc_decode(req, params, name_table, ARRAY_SIZE(name_table), &p, 0))
 		return;
-	while (strcmp(deleters[i].method.name, rpc_req_method(req)))
-		i++;
 	job = bdev_job_new(req, false);
 	if (job)
-		bdev_job_started(job, bdev_delete(p.name, deleters[i].module,
-						  &job->ctl));
+		bdev_job_started(job,
+				 bdev_delete(p.name, d->module, &job->ctl));
 }
 
 static void
-rpc_rescan(struct rpc_req *req, const json_t *params)
+rescan(struct rpc_req *req, const json_t *params,
+       int (*fn)(const char *name, struct bdev_ctl *ctl))
 {
 	struct create_params p = { 0 };
 	struct bdev_job *job;
@@ -458,12 +458,20 @@ rpc_rescan(struct rpc_req *req, const json_t *params)
 	if (!rpc_decode(req, params, name_table, ARRAY_SIZE(name_table), &p, 0))
 		return;
 	job = bdev_job_new(req, false);
-	if (!job)
-		return;
-	if (!strcmp(rpc_req_method(req), "bdev_uring_rescan"))
-		bdev_job_started(job, bdev_uring_rescan(p.name, &job->ctl));
-	else
-		bdev_job_started(job, bdev_aio_rescan(p.name, &job->ctl));
+	if (job)
+		bdev_job_started(job, fn(p.name, &job->ctl));
+}
+
+static void
+rpc_aio_rescan(struct rpc_req *req, const json_t *params)
+{
+	rescan(req, params, bdev_aio_rescan);
+}
+
+static void
+rpc_uring_rescan(struct rpc_req *req, const json_t *params)
+{
+	rescan(req, params, bdev_uring_rescan);
 }
 
 struct resize_params {
@@ -562,9 +570,9 @@ rpc_set_qos_limit(struct rpc_req *req, const json_t *params)
 
 static const struct rpc_method methods[] = {
 	{ "bdev_aio_create", rpc_aio_create, RPC_RUNTIME },
-	{ "bdev_aio_rescan", rpc_rescan, RPC_RUNTIME },
+	{ "bdev_aio_rescan", rpc_aio_rescan, RPC_RUNTIME },
 	{ "bdev_uring_create", rpc_uring_create, RPC_RUNTIME },
-	{ "bdev_uring_rescan", rpc_rescan, RPC_RUNTIME },
+	{ "bdev_uring_rescan", rpc_uring_rescan, RPC_RUNTIME },
 	{ "bdev_null_create", rpc_null_create, RPC_RUNTIME },
 	{ "bdev_null_resize", rpc_null_resize, RPC_RUNTIME },
 	{ "bdev_malloc_create", rpc_malloc_create, RPC_RUNTIME },

@@ -130,7 +130,7 @@ static const struct rpc_param get_table[] = {
 struct wait_job {
 	struct reactor_timer timer;
 	struct rpc_req *req;
-	uint64_t deadline;
+	uint64_t deadline, seen; /* notices up to there say nothing new */
 	char name[];
 };
 
@@ -140,13 +140,25 @@ no_such_bdev(struct rpc_req *req, const char *name)
 	rpc_errno(req, -ENODEV, "'name' %.256s: there is no such bdev", name);
 }
 
+/* Has a device come, or gone, since the last look? */
+static bool
+news(struct wait_job *job)
+{
+	struct bdev_notice n;
+	bool any = false;
+
+	for (; bdev_notice_from(job->seen, &n); job->seen = n.id + 1)
+		any = true;
+	return any;
+}
+
 static void
 wait_fires(struct reactor_timer *t)
 {
 	struct wait_job *job = container_of(t, struct wait_job, timer);
-	struct bdev *b = bdev_find(job->name);
+	struct bdev *b = news(job) ? bdev_find(job->name) : NULL;
 
-	if (!b && reactor_now() < job->deadline &&
+	if (!b && reactor_now() < job->deadline && !rpc_req_gone(job->req) &&
 	    !reactor_timer_start(reactor_self(), t, WAIT_STEP_NS))
 		return;
 	if (b)

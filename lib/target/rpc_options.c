@@ -197,7 +197,7 @@ rpc_set_crdt(struct rpc_req *req, const json_t *params)
 	if (p.crdt1 || p.crdt2 || p.crdt3)
 		log_warn(
 			"%s: no command is answered with a retry delay: no effect",
-			rpc_req_method(req));
+			rpc_req_method(req)->name);
 	rpc_result(req, json_true());
 }
 
@@ -206,13 +206,14 @@ rpc_set_crdt(struct rpc_req *req, const json_t *params)
 static void rpc_no_counterpart(struct rpc_req *req, const json_t *params);
 
 #define ALWAYS (RPC_STARTUP | RPC_RUNTIME)
-#define ABSENT(name, when, part)                         \
-	{                                                \
-		{ name, rpc_no_counterpart, when }, part \
+#define ABSENT(name, when, part)                                \
+	{                                                       \
+		{ name, rpc_no_counterpart, when }, part, false \
 	}
-static const struct absent {
+static struct absent {
 	struct rpc_method method;
 	const char *part;
+	bool said; /* SPDK saves some of them several times over: each is told of once */
 } absent[] = {
 	ABSENT("accel_assign_opc", RPC_STARTUP, "accelerators"),
 	ABSENT("accel_set_driver", RPC_STARTUP, "accelerators"),
@@ -236,21 +237,17 @@ static const struct absent {
 	ABSENT("vmd_enable", RPC_STARTUP, "PCI driver"),
 };
 
-/* SPDK saves some of them several times over: each is told of once. */
 static void
 rpc_no_counterpart(struct rpc_req *req, const json_t *params)
 {
-	static bool said[ARRAY_SIZE(absent)];
-	const char *name = rpc_req_method(req);
-	size_t i;
+	struct absent *a =
+		container_of((struct rpc_method *)rpc_req_method(req),
+			     struct absent, method);
 
-	for (i = 0; i < ARRAY_SIZE(absent); i++) {
-		if (strcmp(name, absent[i].method.name) || said[i])
-			continue;
-		said[i] = true;
-		log_warn("%s: nothing here is like SPDK's %s: no effect", name,
-			 absent[i].part);
-	}
+	if (!a->said)
+		log_warn("%s: nothing here is like SPDK's %s: no effect",
+			 a->method.name, a->part);
+	a->said = true;
 	rpc_result(req, json_true());
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "unit.h"
@@ -66,6 +67,18 @@ t_null(struct rpc_req *req, const json_t *params)
 	rpc_result(req, NULL);
 }
 
+static void
+t_long(struct rpc_req *req, const json_t *params)
+{
+	size_t len = 1 << 20;
+	char *s = malloc(len);
+
+	assert_non_null(s);
+	memset(s, 'x', len);
+	rpc_result(req, json_stringn(s, len));
+	free(s);
+}
+
 static const struct rpc_param table[] = {
 	{ "str", RPC_STRING, offsetof(struct unit_params, str), false, 0 },
 	{ "flag", RPC_BOOL, offsetof(struct unit_params, flag), false, 0 },
@@ -106,6 +119,7 @@ t_relaxed(struct rpc_req *req, const json_t *params)
 static const struct rpc_method methods[] = {
 	{ "t_echo", t_echo, RPC_STARTUP | RPC_RUNTIME },
 	{ "t_later", t_later, RPC_STARTUP | RPC_RUNTIME },
+	{ "t_long", t_long, RPC_STARTUP | RPC_RUNTIME },
 	{ "t_fail", t_fail, RPC_STARTUP | RPC_RUNTIME },
 	{ "t_null", t_null, RPC_STARTUP | RPC_RUNTIME },
 	{ "t_decode", t_decode, RPC_STARTUP | RPC_RUNTIME },

@@ -89,14 +89,9 @@ static const struct broken_case {
 	{ "a value that is no object", "\"x\"", "\"code\":-32700" },
 	{ "a wrong pair of brackets", "{]", "\"code\":-32700" },
 	{ "a bad literal", "{\"a\":tru}", "\"code\":-32700" },
-	{ "a name twice", "{\"id\":1,\"id\":2,\"method\":\"t_echo\"}",
-	  "\"code\":-32700" },
 	{ "bytes that are no UTF-8", "{\"method\":\"\xff\xfe\"}",
 	  "\"code\":-32700" },
-	{ "an integer too large",
-	  "{\"id\":99999999999999999999,\"method\":\"t_echo\"}",
-	  "\"code\":-32700" },
-	{ "a NUL in a string", "{\"method\":\"a\\u0000b\",\"id\":1}",
+	{ "a number of a script", "{\"id\":NaN,\"method\":\"t_echo\"}",
 	  "\"code\":-32700" },
 };
 
@@ -113,6 +108,35 @@ test_broken(void **state)
 			fail_msg("%s: %s", broken[i].name, u.replies);
 		assert_int_equal(unit_feed(&u, "{}"), -EPROTO);
 		assert_int_equal(u.count, 1);
+		unit_peer_close(&u);
+	}
+}
+
+/* JSON, but none that is taken: where the next request starts is known. */
+static const struct refused_case {
+	const char *name, *text;
+} refused[] = {
+	{ "a name twice", "{\"id\":1,\"id\":2,\"method\":\"t_echo\"}" },
+	{ "an integer too large",
+	  "{\"id\":99999999999999999999,\"method\":\"t_echo\"}" },
+	{ "a real too large", "{\"id\":1e999,\"method\":\"t_echo\"}" },
+	{ "a NUL in a string", "{\"method\":\"a\\u0000b\",\"id\":1}" },
+};
+
+static void
+test_refused(void **state)
+{
+	struct unit_peer u;
+	unsigned i;
+
+	for (i = 0; i < ARRAY_SIZE(refused); i++) {
+		unit_peer_open(&u);
+		if (unit_feed(&u, refused[i].text) ||
+		    !strstr(u.replies, "\"id\":null") ||
+		    !strstr(u.replies, "\"code\":-32700"))
+			fail_msg("%s: %s", refused[i].name, u.replies);
+		unit_feed(&u, "{\"method\":\"t_echo\",\"id\":7}");
+		assert_non_null(strstr(u.replies, OK("7")));
 		unit_peer_close(&u);
 	}
 }
@@ -201,9 +225,20 @@ test_vanished(void **state)
 	unit_peer_open(&u);
 	unit_feed(&u, "[{\"method\":\"t_later\",\"id\":1},"
 		      "{\"method\":\"t_later\",\"id\":2}]");
+	assert_false(rpc_req_gone(unit_later));
 	unit_peer_close(&u);
+	assert_true(rpc_req_gone(unit_later));
 	rpc_error(unit_later, -1, "x");
 	unit_later = NULL;
+	assert_int_equal(u.count, 0);
+	/* nor one that could go on now */
+	unit_peer_open(&u);
+	unit_feed(&u, "[{\"method\":\"t_later\",\"id\":1},"
+		      "{\"method\":\"t_later\",\"id\":2}]");
+	rpc_result(unit_later, json_true());
+	unit_later = NULL;
+	unit_peer_close(&u);
+	assert_null(unit_later);
 	assert_int_equal(u.count, 0);
 }
 
@@ -218,9 +253,52 @@ test_batch_in_order(void **state)
 	assert_int_equal(u.count, 0);
 	rpc_result(unit_later, json_true());
 	unit_later = NULL;
+	/* whoever answered may still hold what the next one changes */
+	assert_int_equal(u.count, 0);
+	unit_feed(&u, "");
 	assert_string_equal(
 		u.replies, "[{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":true},"
 			   "{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":true}]\n");
+	unit_peer_close(&u);
+}
+
+/* A complaint that was cut in the middle of a character, or quotes what is none, is told all the same. */
+static void
+test_cut_text(void **state)
+{
+	static const char *const texts[] = { "ab\xc3", "\xe2\x82 ab",
+					     "ab \xff\xfe" };
+	const char *s;
+	json_t *o;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(texts); i++) {
+		o = rpc_error_object(-1, texts[i]);
+		s = json_string_value(json_object_get(o, "message"));
+		assert_non_null(s);
+		assert_non_null(strstr(s, "ab"));
+		assert_int_equal(strlen(s), strlen(texts[i]));
+		json_decref(o);
+	}
+	o = rpc_error_object(-1, "\xe2\x82\xac");
+	assert_string_equal(json_string_value(json_object_get(o, "message")),
+			    "\xe2\x82\xac");
+	json_decref(o);
+}
+
+/* More than the longest reply, one after the other: told, and not kept. */
+static void
+test_batch_too_long(void **state)
+{
+	struct unit_peer u;
+	unsigned i;
+
+	unit_peer_open(&u);
+	unit_feed(&u, "[");
+	for (i = 0; i < 40; i++) /* a megabyte each */
+		unit_feed(&u, "{\"method\":\"t_long\",\"id\":1},");
+	unit_feed(&u, "{\"method\":\"t_echo\",\"id\":2}]");
+	assert_int_equal(u.count, 1);
+	assert_non_null(strstr(u.replies, "the reply is too large"));
 	unit_peer_close(&u);
 }
 
@@ -280,8 +358,8 @@ test_methods(void **state)
 {
 	json_t *all = rpc_methods(false), *now = rpc_methods(true);
 
-	assert_int_equal(json_array_size(all), 8);
-	assert_int_equal(json_array_size(now), 7);
+	assert_int_equal(json_array_size(all), 9);
+	assert_int_equal(json_array_size(now), 8);
 	assert_string_equal(json_string_value(json_array_get(all, 0)),
 			    "t_decode");
 	json_decref(all);
@@ -318,12 +396,15 @@ request_tests(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cases),
 		cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_long_id),
 		cmocka_unit_test(test_size_limit),
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_later),
 		cmocka_unit_test(test_vanished),
 		cmocka_unit_test(test_batch_in_order),
+		cmocka_unit_test(test_cut_text),
+		cmocka_unit_test(test_batch_too_long),
 		cmocka_unit_test(test_long_batch),
 		cmocka_unit_test(test_state),
 		cmocka_unit_test(test_methods),
