@@ -147,6 +147,16 @@ write_zeros(struct file_bdev *a, uint64_t off, uint64_t len)
 	return err;
 }
 
+/* A device may have shrunk, and nobody has told us yet. */
+static bool
+is_beyond_end(const struct file_bdev *a, const struct bdev_io *io)
+{
+	uint64_t len;
+
+	return !file_len_of(a->fd, a->is_block, &len) &&
+	       !range_inside(io->off, io->len, len);
+}
+
 /* @cmd of a block device, or what it is called for a file. */
 static int
 clear_range(const struct file_bdev *a, const struct bdev_io *io,
@@ -160,7 +170,13 @@ clear_range(const struct file_bdev *a, const struct bdev_io *io,
 	else
 		err = fallocate(a->fd, mode | FALLOC_FL_KEEP_SIZE,
 				(off_t)io->off, (off_t)io->len);
-	return err ? -errno : 0;
+	if (!err)
+		return 0;
+	err = -errno;
+	/* What a write says there; or it would count as unsupported. */
+	if (err == -EINVAL && a->is_block && is_beyond_end(a, io))
+		return -ENOSPC;
+	return err;
 }
 
 static int

@@ -234,7 +234,7 @@ main(void)
 	if (!mkdtemp(dir))
 		return 1;
 	/* First: a device that hangs in core_tests() keeps its reactor's engine. */
-	failed = file_tests() + uring_tests();
+	failed = file_tests() + uring_tests() + block_tests();
 	failed += core_tests() + backend_tests() + malloc_tests() +
 		  stacked_tests() + qos_tests() + threads_tests() +
 		  histogram_tests();

@@ -93,6 +93,7 @@ int core_tests(void);
 int backend_tests(void);
 int file_tests(void);
 int uring_tests(void);
+int block_tests(void);
 int malloc_tests(void);
 int stacked_tests(void);
 int threads_tests(void);
