@@ -49,12 +49,6 @@ guest_store32(volatile uint32_t *p, uint32_t v)
 }
 
 static inline void
-guest_store_release16(volatile uint16_t *p, uint16_t v)
-{
-	__atomic_store_n(p, v, __ATOMIC_RELEASE);
-}
-
-static inline void
 guest_store_release32(volatile uint32_t *p, uint32_t v)
 {
 	__atomic_store_n(p, v, __ATOMIC_RELEASE);

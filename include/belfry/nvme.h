@@ -153,7 +153,7 @@ void nvme_ctrl_update_intx(struct nvme_ctrl *ctrl, bool disabled);
 int nvme_core_init(struct reactor *r);
 void nvme_core_fini(struct reactor *r);
 
-/* Statistics of a reactor's poller, any thread (nvmf_get_stats). */
+/* Statistics of a reactor's poller, there (nvmf_get_stats). */
 struct nvme_core_stats {
 	uint32_t ctrls, io_queues;
 	uint64_t admin_queues_total, io_queues_total;

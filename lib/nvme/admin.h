@@ -8,8 +8,6 @@
 
 #include "internal.h"
 
-#define NVME_NSID_BROADCAST 0xffffffffu
-
 #define INVALID_FIELD NVME_DNR(NVME_SC_INVALID_FIELD)
 #define INVALID_NS NVME_DNR(NVME_SC_INVALID_NS)
 #define SPECIFIC(sc) NVME_DNR(NVME_CMD_SC(sc))

@@ -55,7 +55,6 @@ cool(struct nvme_sq *sq)
 	bool admin_shadow = !sq->sqid && sq->shadow_db; /* sq_load_tail() */
 
 	hot_remove(sq);
-	list_push_back(&core->cold, &sq->node);
 	sq->cold = true;
 	sq->cold_at = core->ncold++;
 	core->colds[sq->cold_at] = (struct nvme_cold){
@@ -84,7 +83,6 @@ cold_remove(struct nvme_sq *sq)
 	core->colds[sq->cold_at] = *last;
 	last->sq->cold_at = sq->cold_at;
 	sq->cold = false;
-	list_remove(&sq->node);
 }
 
 void

@@ -12,7 +12,6 @@ struct nvme_core {
 	struct reactor_poller poller;
 	struct reactor *reactor;
 	struct list hot; /* groups with SQs that are looked at in every round */
-	struct list cold;  /* SQs that had no work for long: a few per round */
 	struct list dirty; /* CQs that owe an interrupt */
 	struct list work;  /* groups that have a step to do */
 	struct list groups;

@@ -153,7 +153,7 @@ ctrl_enable(struct nvme_ctrl *ctrl)
 	}
 	doorbell_reset(ctrl);
 	if (cq_create(&ctrl->group, 0, ctrl->acq, acqs, 0, true) ||
-	    sq_create(&ctrl->group, 0, 0, ctrl->asq, asqs, 0)) {
+	    sq_create(&ctrl->group, 0, 0, ctrl->asq, asqs)) {
 		ctrl_fail(ctrl, "no admin queue at ASQ, ACQ");
 		return -EINVAL;
 	}

@@ -35,6 +35,7 @@ struct nvme_features { /* values in effect; current == default at enable */
 	uint8_t host_behavior[512];
 	uint16_t nsqa,
 		ncqa; /* allocated queue counts, 0's based; 0xffff: not asked yet */
+	bool queues_made; /* some, whether they are still there or not */
 };
 
 #define NVME_AER_MAX 4

@@ -227,6 +227,17 @@ vector_count(const struct nvme_ctrl *ctrl)
 	return MIN(ctrl->cfg.vectors, ARRAY_SIZE(ctrl->feat.vector_config));
 }
 
+/* NVMe 2.0 §5.27.1.7: first an I/O Completion Queue, then its vector's settings. */
+static bool
+vector_used(const struct nvme_ctrl *ctrl, uint16_t iv)
+{
+	for (unsigned i = 1; i <= NVME_MAX_IO_QUEUES; i++)
+		if (ctrl->cqt[i].group && ctrl->cqt[i].ien &&
+		    ctrl->cqt[i].iv == iv)
+			return true;
+	return false;
+}
+
 static uint32_t
 queue_counts(const struct nvme_ctrl *ctrl, const struct nvme_features *f)
 {
@@ -237,8 +248,8 @@ queue_counts(const struct nvme_ctrl *ctrl, const struct nvme_features *f)
 }
 
 /*
- * NVMe 2.0 §5.27.1.5: only before I/O queues exist, and what was allocated
- * stays until the next controller reset, asked again or not.
+ * NVMe 2.0 §5.27.1.5: only before the first I/O queue is made, and what was
+ * allocated stays until the next controller reset, asked again or not.
  */
 static nvme_status_t
 set_queue_counts(struct nvme_ctrl *ctrl, uint32_t cdw11, uint32_t *dw0)
@@ -247,9 +258,8 @@ set_queue_counts(struct nvme_ctrl *ctrl, uint32_t cdw11, uint32_t *dw0)
 	uint16_t most = (uint16_t)(ctrl->cfg.io_queues - 1);
 	uint16_t sqs = (uint16_t)cdw11, cqs = (uint16_t)(cdw11 >> 16);
 
-	for (unsigned i = 1; i <= NVME_MAX_IO_QUEUES; i++)
-		if (ctrl->sqt[i].group || ctrl->cqt[i].group)
-			return NVME_DNR(NVME_SC_CMD_SEQ_ERROR);
+	if (f->queues_made)
+		return NVME_DNR(NVME_SC_CMD_SEQ_ERROR);
 	if (sqs == 0xffff || cqs == 0xffff)
 		return INVALID_FIELD;
 	if (f->nsqa == 0xffff) {
@@ -277,7 +287,7 @@ set_error_recovery(struct nvme_ctrl *ctrl, uint32_t nsid, uint32_t cdw11)
 	if (cdw11 & DULBE) /* NSFEAT bit 2 is clear */
 		return INVALID_FIELD;
 	for (uint32_t i = 0; i < NVME_MAX_NS; i++)
-		if (nsid == NVME_NSID_BROADCAST || nsid == i + 1)
+		if (nsid == NVME_NSID_ALL || nsid == i + 1)
 			ctrl->feat.error_recovery[i] = cdw11 & TLER;
 	return NVME_OK;
 }
@@ -430,7 +440,7 @@ feature_get(struct nvme_ctrl *ctrl, struct nvme_req *req)
 static nvme_status_t
 check_set_ns(struct nvme_ctrl *ctrl, uint8_t fid, uint32_t nsid)
 {
-	if (nsid == NVME_NSID_BROADCAST)
+	if (nsid == NVME_NSID_ALL)
 		return NVME_OK;
 	if (features[fid] & F_PER_NS)
 		return check_ns(ctrl, nsid);
@@ -466,7 +476,7 @@ set_value(struct nvme_ctrl *ctrl, struct nvme_req *req)
 	case NVME_FEAT_FID_IRQ_COALESCE:
 		return set_everywhere(ctrl, req, &f->coalescing, v & 0xffff);
 	case NVME_FEAT_FID_IRQ_CONFIG:
-		if ((v & 0xffff) >= vector_count(ctrl))
+		if (!vector_used(ctrl, (uint16_t)v))
 			return INVALID_FIELD;
 		return set_everywhere(ctrl, req, &f->vector_config[v & 0xffff],
 				      v & (VECTOR_CD | 0xffff));

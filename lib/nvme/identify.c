@@ -110,7 +110,7 @@ fill_ns_list(struct nvme_ctrl *ctrl, uint32_t after, void *buf)
 	struct nvme_ns_list *list = buf;
 	unsigned n = 0;
 
-	if (after >= NVME_NSID_BROADCAST - 1)
+	if (after >= NVME_NSID_ALL - 1)
 		return INVALID_NS;
 	for (uint32_t nsid = after + 1;
 	     nsid <= NVME_MAX_NS && n < ARRAY_SIZE(list->ns); nsid++)

@@ -244,12 +244,9 @@ io_write_zeroes(struct nvme_req *req)
 	return io_submit_req(req, BDEV_WRITE_ZEROES, flags, off, len);
 }
 
-/* NSID FFFFFFFFh: all of them (VWC bits 2:1 = 11b). */
 static nvme_status_t
 io_flush(struct nvme_req *req)
 {
-	if (req->sqe.nsid == NVME_NSID_ALL)
-		return io_flush_all(req);
 	if (!req->ns->write_cache || !(req->ns->caps & BDEV_CAP_FLUSH))
 		return NVME_OK;
 	req->io.done = io_done;
@@ -280,7 +277,7 @@ io_effects(uint32_t iocs[256])
 
 /*
  * No namespace is at its NSID. One that could be there is inactive, one that could not is invalid: different errors
- * (NVMe 2.0 §3.2.1.5).
+ * (NVMe 2.0 §3.2.1.5). But FFFFFFFFh of a Flush: all of them (VWC bits 2:1 = 11b).
  */
 static nvme_status_t __attribute__((noinline))
 no_namespace(struct nvme_req *req)

@@ -78,7 +78,7 @@ log_fill_changed_ns(const struct nvme_ctrl *ctrl, void *buf)
 	struct nvme_ns_list *log = buf;
 
 	if (ctrl->changed_ns_n > ARRAY_SIZE(ctrl->changed_ns)) {
-		log->ns[0] = NVME_NSID_BROADCAST; /* more than fit */
+		log->ns[0] = NVME_NSID_ALL; /* more than fit */
 		return;
 	}
 	memcpy(log->ns, ctrl->changed_ns,

@@ -75,7 +75,7 @@ fill(struct nvme_ctrl *ctrl, uint8_t lid, const struct nvme_io_sum *io,
 static nvme_status_t
 check_nsid(struct nvme_ctrl *ctrl, const struct log_page *page, uint32_t nsid)
 {
-	if (!nsid || nsid == NVME_NSID_BROADCAST)
+	if (!nsid || nsid == NVME_NSID_ALL)
 		return NVME_OK;
 	if (page->scope == ANY_CTRL)
 		return INVALID_FIELD;
@@ -169,7 +169,7 @@ smart_get(struct nvme_ctrl *ctrl, struct nvme_req *req)
 	if (!t)
 		return NVME_SC_INTERNAL;
 	*t = (struct sum_tour){ .req = req };
-	t->nsid = nsid == NVME_NSID_BROADCAST ? 0 : nsid;
+	t->nsid = nsid == NVME_NSID_ALL ? 0 : nsid;
 	nsref_sum(&ctrl->group, t->nsid, &t->sum);
 	tour_start(&t->tour, ctrl, sum_visit, sum_end);
 	return NVME_PENDING;

@@ -198,7 +198,6 @@ nvme_core_init(struct reactor *r)
 	core->reactor = r;
 	core->clock = reactor_clock(r);
 	list_init(&core->hot);
-	list_init(&core->cold);
 	list_init(&core->dirty);
 	list_init(&core->work);
 	list_init(&core->groups);

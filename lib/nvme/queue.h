@@ -53,7 +53,7 @@ _Static_assert(offsetof(struct nvme_cq, dirty) + sizeof(struct list) <= 64,
 
 struct nvme_sq {
 	/* first line: looking for work */
-	struct list node; /* group->hot or core->cold */
+	struct list node; /* group->hot, unless it is cold */
 	volatile uint32_t
 		*tail_db; /* where the tail is read: doorbell page or shadow */
 	uint32_t head, depth;
@@ -61,7 +61,6 @@ struct nvme_sq {
 	struct nvme_cq *cq;
 	struct nvme_group *group;
 	uint8_t stop; /* SQ_STOP_*: not 0: not fetched */
-	uint8_t prio;
 	uint16_t sqid;
 	uint32_t id_word;	   /* sqid where a completion has it */
 	uint64_t worked;	   /* when it last had work */
@@ -99,7 +98,7 @@ bool ring_resolve(struct nvme_ring *ring,
 nvme_status_t cq_create(struct nvme_group *g, uint16_t cqid, iova_t iova,
 			uint32_t depth, uint16_t iv, bool ien);
 nvme_status_t sq_create(struct nvme_group *g, uint16_t sqid, uint16_t cqid,
-			iova_t iova, uint32_t depth, uint8_t prio);
+			iova_t iova, uint32_t depth);
 int sq_fetch(struct nvme_sq *sq);
 void cq_hold(struct nvme_cq *cq,
 	     struct nvme_req *req); /* instead of cq_post, while cq->hold */

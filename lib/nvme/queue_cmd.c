@@ -75,10 +75,12 @@ call_done(struct queue_call *q, bool gone)
 	struct nvme_req *req = q->req;
 	nvme_status_t status = q->status;
 
-	if (gone)
+	if (gone) {
 		*q->ent = (struct nvme_qent){ 0 };
-	else
+	} else {
 		q->ent->busy = false;
+		ctrl->feat.queues_made = true;
+	}
 	free(q);
 	link_report(ctrl);
 	req_complete(req, status);
@@ -186,7 +188,7 @@ create_sq_visit(struct group_call *c)
 	const struct nvme_sqe *sqe = &q->req->sqe;
 
 	q->status = sq_create(c->group, (uint16_t)sqe->cdw10, q->ent->cqid,
-			      sqe->prp1, q->ent->depth, sqe->cdw11 >> 1 & 3);
+			      sqe->prp1, q->ent->depth);
 	group_return(c);
 }
 

@@ -297,10 +297,9 @@ req_map(struct nvme_req *req, uint32_t len, uint32_t prot)
 		st = prp_map(req, sqe->prp1, sqe->prp2, len, prot, &bad);
 		break;
 	case 1:
-	case 2: /* the metadata pointer differs, and there is no metadata */
 		st = sgl_map(req, &sqe->sgl, len, prot, &bad);
 		break;
-	default:
+	default: /* 10b: a metadata SGL, which SGLS does not offer (bit 19) */
 		return NVME_DNR(NVME_SC_INVALID_FIELD);
 	}
 	if (likely(!st)) {

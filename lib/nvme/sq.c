@@ -238,7 +238,7 @@ sq_pending(struct nvme_sq *sq)
 /* On the group's reactor; that the queue may be was checked. */
 nvme_status_t
 sq_create(struct nvme_group *g, uint16_t sqid, uint16_t cqid, iova_t iova,
-	  uint32_t depth, uint8_t prio)
+	  uint32_t depth)
 {
 	struct nvme_sq *sq;
 	nvme_status_t st;
@@ -253,7 +253,6 @@ sq_create(struct nvme_group *g, uint16_t sqid, uint16_t cqid, iova_t iova,
 				.sqid = sqid,
 				.id_word = (uint32_t)sqid << 16,
 				.depth = depth,
-				.prio = prio,
 				.bad_tail = UINT32_MAX };
 	st = ring_init(&sq->ring, g, iova, depth * sizeof(struct nvme_sqe),
 		       IOAS_READ, sqid == 0);

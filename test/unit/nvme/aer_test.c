@@ -181,7 +181,7 @@ lists_changed_namespaces(void **state)
 	for (uint32_t i = 1; i <= 1025; i++)
 		aer_ns_changed(fx->ctrl, i);
 	read_log(fx, 4, true);
-	assert_int_equal(ns[0], NVME_NSID_BROADCAST);
+	assert_int_equal(ns[0], NVME_NSID_ALL);
 	assert_int_equal(ns[1], 0);
 }
 

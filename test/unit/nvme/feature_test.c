@@ -4,7 +4,7 @@
 
 int feature_tests(void);
 
-#define ALL NVME_NSID_BROADCAST
+#define ALL NVME_NSID_ALL
 #define SV (1u << 31)
 
 static const uint8_t have[] = { 0x01, 0x02, 0x04, 0x05, 0x06, 0x07, 0x08,
@@ -69,7 +69,6 @@ static const struct value_case {
 	{ "write cache off", 6, 0, 1, 0, 0 },
 	{ "write cache, other bits", 6, 0, 1, 0xfffffffe, 0 },
 	{ "coalescing", 8, 0, 0, 0x10ff, 0x10ff },
-	{ "vector", 9, 0, 0, 1 << 16, 1 << 16 },
 	{ "atomicity", 10, 0, 0, 3, 1 },
 	{ "events: what is offered", 11, 0, 0, 0xffffffff, 0x11f },
 	{ "keep alive, rounded up", 15, 0, 0, 1, 1000 },
@@ -122,6 +121,8 @@ static const struct bad_case {
 	{ "default of fffffffe", false, 1 << 8 | 5, ALL - 1, 0, 0x0b },
 	{ "no SQ", true, 7, 0, 0xffff, 2 },
 	{ "no CQ", true, 7, 0, 0xffff0000, 2 },
+	{ "vector of the admin queue", true, 9, 0, 1 << 16, 2 },
+	{ "vector of no queue", true, 9, 0, 1 << 16 | 1, 2 },
 	{ "vector above", true, 9, 0, 5, 2 },
 	{ "vector ffff", true, 9, 0, 0x1ffff, 2 },
 	{ "got vector above", false, 9, 0, 5, 2 },
@@ -196,11 +197,62 @@ allocates_queues(void **state)
 				 counts[i].get);
 		start(state);
 	}
+}
+
+static uint16_t
+queue_cmd(struct fx *fx, uint8_t opcode, uint32_t qid, uint32_t cdw11)
+{
+	struct nvme_sqe sqe = { .opcode = opcode,
+				.prp1 = FX_QUEUES,
+				.cdw10 = 15 << 16 | qid,
+				.cdw11 = cdw11 };
+
+	return fx_run(fx, sqe).status;
+}
+
+/* Not once there were queues, though they are gone; one that could not be made was none. */
+static void
+allocates_before_queues(void **state)
+{
+	const uint16_t late = NVME_SC_CMD_SEQ_ERROR;
+	struct fx *fx = *state;
+
+	assert_int_not_equal(queue_cmd(fx, nvme_admin_create_cq, 5, 1), 0);
+	assert_int_equal(fx_set_feature(fx, 7, 0x00030003).status, 0);
 	fx_create_queues(fx, 1);
-	assert_int_equal(fx_set_feature(fx, 7, 0).status,
-			 NVME_SC_CMD_SEQ_ERROR);
-	assert_int_equal(fx_set_feature(fx, 7, 0xffff).status,
-			 NVME_SC_CMD_SEQ_ERROR);
+	assert_int_equal(fx_set_feature(fx, 7, 0).status, late);
+	assert_int_equal(fx_set_feature(fx, 7, 0xffff).status, late);
+	assert_int_equal(queue_cmd(fx, nvme_admin_delete_sq, 1, 0), 0);
+	assert_int_equal(fx_set_feature(fx, 7, 0).status, late);
+	assert_int_equal(queue_cmd(fx, nvme_admin_delete_cq, 1, 0), 0);
+	assert_int_equal(fx_set_feature(fx, 7, 0).status, late);
+	assert_int_equal(fx_get_feature(fx, 7, 0).dw0, 0x00030003);
+	start(state);
+	assert_int_equal(fx_set_feature(fx, 7, 0).status, 0);
+}
+
+/* A vector has settings from its first I/O completion queue on. */
+static void
+configures_vectors(void **state)
+{
+	const uint32_t cd = 1 << 16;
+	struct fx *fx = *state;
+
+	assert_int_equal(queue_cmd(fx, nvme_admin_create_cq, 1, 2 << 16 | 3),
+			 0);
+	/* without interrupts: its vector means nothing */
+	assert_int_equal(queue_cmd(fx, nvme_admin_create_cq, 2, 3 << 16 | 1),
+			 0);
+	for (uint32_t iv = 0; iv < 4; iv++)
+		assert_int_equal(fx_set_feature(fx, 9, cd | iv).status,
+				 iv == 2 ? 0 : 2);
+	assert_int_equal(run(fx, false, 9, 0, 2).dw0, cd | 2);
+	assert_int_equal(run(fx, false, 1 << 8 | 9, 0, 2).dw0, 2);
+	assert_int_equal(run(fx, false, 9, 0, 3).dw0, 3);
+	assert_int_equal(queue_cmd(fx, nvme_admin_create_cq, 3, 3), 0);
+	assert_int_equal(fx_set_feature(fx, 9, cd).status, 0);
+	assert_int_equal(queue_cmd(fx, nvme_admin_delete_cq, 1, 0), 0);
+	assert_int_equal(fx_set_feature(fx, 9, 2).status, 2);
 }
 
 static bool
@@ -367,6 +419,8 @@ feature_tests(void)
 		cmocka_unit_test_setup(refuses, start),
 		cmocka_unit_test_setup(keeps_namespaces_apart, start),
 		cmocka_unit_test_setup(allocates_queues, start),
+		cmocka_unit_test_setup(allocates_before_queues, start),
+		cmocka_unit_test_setup(configures_vectors, start),
 		cmocka_unit_test_setup(watches_temperature, start),
 		cmocka_unit_test_setup(tells_a_standing_warning, start),
 		cmocka_unit_test_setup(keeps_time, start),

@@ -4,7 +4,7 @@
 
 int identify_tests(void);
 
-#define ALL NVME_NSID_BROADCAST
+#define ALL NVME_NSID_ALL
 #define CNT(id) ((uint32_t)(id) << 16)
 #define CSI(id) ((uint32_t)(id) << 24)
 

@@ -4,7 +4,7 @@
 
 int log_page_tests(void);
 
-#define ALL NVME_NSID_BROADCAST
+#define ALL NVME_NSID_ALL
 #define RAE (1u << 15)
 #define OT (1u << 23)
 

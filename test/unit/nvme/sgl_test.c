@@ -333,9 +333,9 @@ test_commands(void **state)
 	sqe.sgl = (struct nvme_sgl)DATA(buf, 512);
 	assert_int_equal(guest_cmd(g, 1, sqe, NULL), 0);
 	assert_int_equal(fake_bdev_data(w->disk)[511], 0x5a);
-	sqe.flags = 2 << 6; /* a metadata SGL: there is no metadata */
+	sqe.flags = 2 << 6; /* a metadata SGL: SGLS does not offer it */
 	sqe.opcode = 2;
-	assert_int_equal(guest_cmd(g, 1, sqe, NULL), 0);
+	assert_int_equal(guest_cmd(g, 1, sqe, NULL), 2);
 	admin.sgl = (struct nvme_sgl)DATA(buf, P);
 	assert_int_equal(guest_cmd(g, 0, admin, NULL), 2);
 	admin.flags = 0;
