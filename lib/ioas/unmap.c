@@ -196,23 +196,36 @@ record_settle(struct record *rec)
 	return 0;
 }
 
-/* How many whole maps' extents are in [iova, last]; -errno when one would be split. */
+/*
+ * Would it split a map? Only the first and the last extent in [iova, last] can be one of which a part stays. All of them
+ * are counted only when they go: else a client could have them counted on and on, for nothing.
+ */
+static bool
+range_splits(const struct table *t, uint64_t iova, uint64_t last)
+{
+	struct cursor first = table_from(t, iova), c = table_floor(t, last);
+
+	if (!first.leaf || cursor_iova(first) > last)
+		return false; /* none */
+	return cursor_iova(first) < iova ||
+	       cursor_extent(first)->flags & EXTENT_CONT ||
+	       cursor_extent(c)->len - 1 > last - cursor_iova(c) ||
+	       cursor_extent(c)->flags & EXTENT_MORE;
+}
+
+/* How many extents are in [iova, last]; -errno when a map would be split. */
 static int64_t
 range_count(const struct ioas_ctx *ctx, const struct table *t, uint64_t iova,
 	    uint64_t last)
 {
-	int64_t split = ctx->mode == IOAS_LEGACY ? -EINVAL : -ENOENT, n = 0;
 	struct cursor c = table_from(t, iova);
-	struct extent *e = NULL;
+	int64_t n = 0;
 
-	for (; c.leaf && cursor_iova(c) <= last; c = cursor_next(c), n++) {
-		e = cursor_extent(c);
-		if (cursor_iova(c) < iova ||
-		    e->len - 1 > last - cursor_iova(c) ||
-		    (!n && (e->flags & EXTENT_CONT)))
-			return split;
-	}
-	return e && (e->flags & EXTENT_MORE) ? split : n;
+	if (range_splits(t, iova, last))
+		return ctx->mode == IOAS_LEGACY ? -EINVAL : -ENOENT;
+	for (; c.leaf && cursor_iova(c) <= last; c = cursor_next(c))
+		n++;
+	return n;
 }
 
 /* The next ones leave the table, into rec->gone. */

@@ -21,10 +21,11 @@
 #define VU_RECV_FDS 253	    /* the kernel passes so many at once, no more */
 #define VU_SMALL 512	    /* messages up to this need no malloc */
 #define VU_MAX_WAITING 8    /* clients without the device, per listener */
-#define VU_BUDGET 128	    /* messages in one go */
+#define VU_BUDGET 128	    /* messages, or reads of a long one, in one go */
 #define VU_BYTES (2u << 20) /* bytes in one go */
 #define VU_TIME_NS 100000u  /* time in one go: others wait meanwhile */
 #define VU_STEPS 8	    /* messages that it takes whatever the time */
+#define VU_READS 4 /* of a message, before a look at the clock; most take two */
 #define VU_VERSION_TIMEOUT_NS (10ull * 1000000000)
 #define VU_VERSION_MAX 16384 /* of a client's VERSION payload */
 #define VU_MULTI_MAX 2048    /* entries of one REGION_WRITE_MULTI */
@@ -145,7 +146,8 @@ void vu_trash_fds(struct vu_session *s, int *fds, unsigned nfds);
 
 /* msg.c */
 /*
- * Read on. 1: the message is whole; -EAGAIN: not yet; 0: end of file; -EPROTO: the
+ * Read on. 1: the message is whole; -EAGAIN: not yet; -EINPROGRESS: there may be more of it, which is for the next call, as
+ * a client may send it a byte at a time; 0: end of file; -EPROTO: the
  * stream is broken (msg_size, descriptors); else -errno. Adds the bytes to @bytes.
  */
 int vu_msg_read(struct vu_msg *m, int fd, size_t *bytes);

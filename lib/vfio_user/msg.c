@@ -144,6 +144,7 @@ int
 vu_msg_read(struct vu_msg *m, int fd, size_t *bytes)
 {
 	uint8_t scratch[4096];
+	unsigned reads = VU_READS;
 
 	while (m->got < HDR || m->got < HDR + m->len) {
 		void *to = scratch;
@@ -151,6 +152,8 @@ vu_msg_read(struct vu_msg *m, int fd, size_t *bytes)
 		ssize_t n;
 		int err;
 
+		if (!reads--)
+			return -EINPROGRESS;
 		/* Never past the end of this message: the descriptors that
 		 * come with the bytes of the next one are the next one's. */
 		if (m->got < HDR) {

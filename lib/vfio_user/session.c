@@ -393,6 +393,8 @@ session_read(struct vu_session *s, size_t *bytes)
 		message_handle(s);
 		return true;
 	}
+	if (r == -EINPROGRESS)
+		return true;
 	if (r == 0 || r == -ECONNRESET) {
 		log_debug(vfio_user, "%s: client %d left", s->l->cfg.path,
 			  s->pid);

@@ -90,6 +90,58 @@ def test_trapped():
     assert many < 0.01, many
 
 
+def wakes(d):
+    """How often each reactor went to sleep in a second in which all rest."""
+    time.sleep(0.3)
+    before = [r["sleeps"] for r in d.rpc("framework_get_reactors")["reactors"]]
+    time.sleep(1)
+    return [r["sleeps"] - b for r, b in zip(d.rpc("framework_get_reactors")["reactors"], before)]
+
+
+LOOKS = 500  # a second, of who looks at mapped doorbells; 1100 where the machine keeps time
+
+
+def create(h, q):
+    assert h.admin(5, prp1=(q + 16) * PAGE, dw10=15 << 16 | q, dw11=1) == 0
+    assert h.admin(1, prp1=(q + 32) * PAGE, dw10=15 << 16 | q, dw11=q << 16 | 1) == 0
+
+
+def test_only_owners_look():
+    """Mapped doorbells are looked at by the reactors that own queues of such a controller, by no others."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    if len(cores) < 2:
+        return
+    with Daemon("-m", "[%d,%d]" % tuple(cores)) as d:
+        d.rpc("nvmf_create_transport", trtype="VFIOUSER")
+        assert max(wakes(d)) < LOOKS / 5
+        hosts = [listen(d, "trapped", True)]
+        for q in range(2, 6):
+            create(hosts[0], q)
+        trapped = wakes(d)
+        assert max(trapped) < LOOKS / 5, trapped  # queues on both, none of them mapped
+        for q in range(1, 6):  # so that the next ones are placed anew
+            assert hosts[0].admin(0, dw10=q) == 0 and hosts[0].admin(4, dw10=q) == 0
+        h = listen(d, "mapped", False)
+        hosts.append(h)
+        assert h.admin(0, dw10=1) == 0 and h.admin(4, dw10=1) == 0
+        admin = wakes(d)
+        assert max(admin) > LOOKS and min(admin) < LOOKS / 5, admin  # home has the admin queue
+        for q in (1, 2, 3, 4):
+            create(h, q)
+        both = wakes(d)
+        assert min(both) > LOOKS, both
+        for q in (1, 2, 3, 4):
+            assert h.admin(0, dw10=q) == 0 and h.admin(4, dw10=q) == 0
+        again = wakes(d)
+        assert max(again) > LOOKS and min(again) < LOOKS / 5, again
+        for host in hosts:
+            host.close()
+        none = wakes(d)
+        assert max(none) < LOOKS / 5, none
+    print("sleeps a second: trapped %s, mapped %s, with I/O queues %s, without %s, no client %s" %
+          (trapped, admin, both, again, none))
+
+
 if __name__ == "__main__":
     for n, f in list(globals().items()):
         if n.startswith("test_"):

@@ -43,6 +43,42 @@ test_single_bytes(void **state)
 	close(c);
 }
 
+/* Pieces that cannot be read together: the session gets to look at the clock between a few of them, and loses none. */
+static void
+test_pieces(void **state)
+{
+	struct {
+		struct vu_region_access a;
+		uint8_t data[24];
+	} w = { { 0, 0, sizeof(w.data) }, { 7 } };
+	int efd = eventfd(0, 0), c[2];
+	size_t bytes = 0, len;
+	unsigned calls = 1;
+	uint8_t buf[128];
+	struct vu_msg m;
+	int err;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, c), 0);
+	len = put_msg(buf, VU_REGION_WRITE, &w, sizeof(w));
+	assert_true(len < VU_MAX_FDS);
+	for (size_t i = 0; i < len; i++)
+		client_send_raw(c[0], buf + i, 1, &efd, 1);
+	vu_msg_init(&m);
+	for (; (err = vu_msg_read(&m, c[1], &bytes)) != 1; calls++) {
+		assert_int_equal(err, -EINPROGRESS);
+		assert_int_equal(bytes, calls * VU_READS);
+	}
+	assert_int_equal(calls, DIV_ROUND_UP(len, VU_READS));
+	assert_int_equal(m.nfds, len);
+	assert_memory_equal(m.body, &w, sizeof(w));
+	for (unsigned i = 0; i < m.nfds; i++)
+		close(m.fds[i]);
+	vu_msg_fini(&m);
+	close(c[0]);
+	close(c[1]);
+	close(efd);
+}
+
 static void
 test_glued(void **state)
 {
@@ -387,6 +423,7 @@ frame_tests(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_single_bytes),
+		T(test_pieces),
 		T(test_glued),
 		T(test_one_round),
 		T(test_broken),

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Messages that take the daemon as long as messages can, one behind the other: its neighbour on the same reactor waits for one
+ * of them, not for all that are in the socket.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "common_iommufd.h"
+
+#define FLOOD_MS 400u
+#define FLOODERS 3u
+
+static struct vm v;
+static struct neighbour n;
+
+struct flood {
+	pthread_t thread[FLOODERS];
+	bool stop;
+	uint8_t *message; /* with its header */
+	size_t len, piece;
+};
+static struct flood fl;
+
+/* Nobody waits for an answer, for none comes. */
+static void *
+flood_run(void *arg)
+{
+	struct flood *f = arg;
+	size_t at, len;
+
+	while (!__atomic_load_n(&f->stop, __ATOMIC_RELAXED)) {
+		for (at = 0; at < f->len; at += len) {
+			len = f->len - at < f->piece ? f->len - at : f->piece;
+			if (send(v.c, f->message + at, len, MSG_NOSIGNAL) < 0)
+				return NULL;
+		}
+	}
+	return NULL;
+}
+
+static void
+flood_start(unsigned threads, unsigned cmd, const void *payload, size_t len,
+	    size_t piece)
+{
+	struct vu_hdr hdr = { 7, (uint16_t)cmd, (uint32_t)(sizeof(hdr) + len),
+			      VU_F_NO_REPLY, 0 };
+	unsigned i;
+
+	fl = (struct flood){ .len = sizeof(hdr) + len, .piece = piece };
+	fl.message = calloc(1, fl.len);
+	memcpy(fl.message, &hdr, sizeof(hdr));
+	if (payload)
+		memcpy(fl.message + sizeof(hdr), payload, len);
+	for (i = 0; i < threads; i++)
+		assert_int_equal(
+			pthread_create(&fl.thread[i], NULL, flood_run, &fl), 0);
+}
+
+static void
+flood_stop(unsigned threads)
+{
+	unsigned i;
+
+	__atomic_store_n(&fl.stop, true, __ATOMIC_RELAXED);
+	for (i = 0; i < threads; i++)
+		pthread_join(fl.thread[i], NULL);
+	free(fl.message);
+}
+
+static void
+check_gap(const char *what, unsigned most_us)
+{
+	const char *sanitize = getenv("SANITIZE");
+	uint64_t gap = neighbour_gap_us(&n);
+
+	print_message("%s: neighbour's largest gap %llu us\n", what,
+		      (unsigned long long)gap);
+	if (!sanitize || !*sanitize)
+		assert_true(gap < most_us);
+}
+
+static void
+flood(const char *what, unsigned cmd, const void *payload, size_t len,
+      unsigned most_us)
+{
+	neighbour_gap_us(&n);
+	flood_start(1, cmd, payload, len, SIZE_MAX);
+	usleep(FLOOD_MS * 1000);
+	flood_stop(1);
+	check_gap(what, most_us);
+	assert_int_equal(vm_csts(&v), CSTS_RDY);
+}
+
+static int
+setup_vm(void **state)
+{
+	neighbour_start(&n, "vm1");
+	vm_start(&v, "vm0", false);
+	return 0;
+}
+
+static int
+teardown_vm(void **state)
+{
+	vm_kill(&v);
+	neighbour_stop(&n);
+	return 0;
+}
+
+/* Of all that a client may map, but the last would be split: refused, each after a look at all. */
+static void
+test_splitting_unmaps(void **state)
+{
+	struct vu_dma_unmap u = { sizeof(u), 0, 0x1000000000, 0 };
+	int fd = memfd_create("many", MFD_CLOEXEC);
+	unsigned i, count = 60000;
+	uint64_t at;
+
+	assert_int_equal(ftruncate(fd, 2 * PAGE), 0);
+	for (i = 0; i <= count; i++) {
+		at = u.address + 2 * i * PAGE;
+		assert_int_equal(vm_map_fd(&v, 0, fd, 0,
+					   i < count ? PAGE : 2 * PAGE, true,
+					   true, &at),
+				 0);
+	}
+	u.size = (2 * count + 1) * PAGE;
+	assert_int_equal(vu_call(v.c, VU_DMA_UNMAP, &u, sizeof(u), NULL, 0,
+				 NULL),
+			 EINVAL);
+	flood("splitting unmaps", VU_DMA_UNMAP, &u, sizeof(u), 2500);
+	close(fd);
+}
+
+/* All vectors, each a write of an eventfd. */
+static void
+test_triggers(void **state)
+{
+	struct vfio_irq_set s = { .argsz = sizeof(s),
+				  .flags = VFIO_IRQ_SET_DATA_EVENTFD |
+					   VFIO_IRQ_SET_ACTION_TRIGGER,
+				  .index = VFIO_PCI_MSIX_IRQ_INDEX };
+	struct vfio_irq_info info = { .argsz = sizeof(info),
+				      .index = VFIO_PCI_MSIX_IRQ_INDEX };
+	int fds[64], fd = eventfd(0, EFD_NONBLOCK);
+	struct reply r;
+	unsigned i;
+
+	assert_int_equal(vu_call(v.c, VU_DEVICE_GET_IRQ_INFO, &info,
+				 sizeof(info), NULL, 0, &r),
+			 0);
+	memcpy(&info, r.data, sizeof(info));
+	for (i = 0; i < 64; i++)
+		fds[i] = fd;
+	for (s.start = 0; s.start < info.count; s.start += s.count) {
+		s.count = info.count - s.start;
+		s.count = s.count < 64 ? s.count : 64;
+		assert_int_equal(vu_call(v.c, VU_DEVICE_SET_IRQS, &s, sizeof(s),
+					 fds, s.count, NULL),
+				 0);
+	}
+	s.start = 0;
+	s.count = info.count;
+	s.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
+	print_message("%u vectors\n", info.count);
+	flood("triggers", VU_DEVICE_SET_IRQS, &s, sizeof(s), 2500);
+	close(fd);
+}
+
+/* A message as long as they may be, of no known command, a byte or a few at a time. */
+static void
+test_crumbs(void **state)
+{
+	static const size_t pieces[] = { 1, 64, SIZE_MAX };
+	uint64_t start;
+	unsigned i;
+
+	for (i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
+		neighbour_gap_us(&n);
+		start = now_ms();
+		flood_start(pieces[i] == 1 ? FLOODERS : 1, 99, NULL, 1 << 20,
+			    pieces[i]);
+		while (now_ms() - start < FLOOD_MS)
+			usleep(1000);
+		flood_stop(pieces[i] == 1 ? FLOODERS : 1);
+		check_gap("crumbs", 2500);
+		vm_kill(&v); /* somewhere in a message */
+		vm_start(&v, "vm0", false);
+	}
+}
+
+/* Connected, greeted and gone, on and on. */
+static void
+test_comings(void **state)
+{
+	uint64_t start = now_ms();
+	unsigned count = 0;
+
+	vm_kill(&v);
+	neighbour_gap_us(&n);
+	for (; now_ms() - start < FLOOD_MS; count++)
+		close(vu_open_wait("vm0",
+				   count & 1 ? QEMU_JSON : IOMMUFD_JSON));
+	print_message("%u clients\n", count);
+	check_gap("comings", 5000);
+	vm_start(&v, "vm0", false);
+}
+
+/* iommufd: as many mappings as there may be leave the device at once, and come back. */
+static void
+test_detach(void **state)
+{
+	int fd = memfd_create("many", MFD_CLOEXEC);
+	unsigned i, count;
+	uint64_t at;
+
+	vm_kill(&v);
+	vm_start(&v, "vm0", true);
+	assert_int_equal(ftruncate(fd, PAGE), 0);
+	for (count = 0;; count++) {
+		int err = vm_map_fd(&v, v.ioas, fd, 0, PAGE, true, true, &at);
+
+		if (err) {
+			assert_int_equal(err, ENOSPC);
+			break;
+		}
+	}
+	print_message("%u mappings\n", count);
+	neighbour_gap_us(&n);
+	sc.v = v;
+	for (i = 0; i < 100; i++) {
+		assert_int_equal(iom_detach(), 0);
+		assert_int_equal(iom_attach(v.ioas), 0);
+	}
+	check_gap("detach", 2500);
+	close(fd);
+}
+
+int
+main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup_vm, teardown_vm)
+	const struct CMUnitTest tests[] = {
+		TEST(test_splitting_unmaps), TEST(test_triggers),
+		TEST(test_crumbs),	     TEST(test_comings),
+		TEST(test_detach),
+	};
+
+	return cmocka_run_group_tests_name("wire flood", tests, daemon_setup,
+					   daemon_teardown);
+}
