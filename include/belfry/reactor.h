@@ -83,6 +83,7 @@ struct reactor_poller {
 	bool limited; /* likewise: it was not REACTOR_SLEEP_FOREVER */
 	struct list node;
 	uint64_t busy_count; /* rounds that did work */
+	uint64_t first_round; /* the reactor's count of rounds when it was added */
 };
 #define REACTOR_SLEEP_FOREVER UINT64_MAX
 void reactor_poller_add(struct reactor *r, struct reactor_poller *p);

@@ -33,6 +33,8 @@ struct rpc_method {
 };
 /* Register a table (borrowed for the life of the process). */
 void rpc_register(const struct rpc_method *methods, size_t n);
+/* @advice: for a name that is no method, what to use instead (a sentence), or NULL. */
+void rpc_set_advice(const char *(*advice)(const char *method));
 /* State: RPC_STARTUP until rpc_set_state(RPC_RUNTIME). */
 void rpc_set_state(unsigned state);
 unsigned rpc_get_state(void);

@@ -55,6 +55,7 @@ reactor_poller_add(struct reactor *r, struct reactor_poller *p)
 	}
 	list_insert_before(at->next, &p->node);
 	p->busy_count = 0;
+	p->first_round = r->stats.rounds;
 	p->armed = false;
 }
 

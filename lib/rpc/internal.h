@@ -78,5 +78,7 @@ json_t *rpc_error_object(int code, const char *message);
 
 /* method.c */
 const struct rpc_method *rpc_find(const char *name);
+/* What to use instead of it, or NULL. */
+const char *rpc_advice(const char *name);
 
 #endif

@@ -17,6 +17,7 @@ static struct {
 } tables[MAX_TABLES];
 static unsigned table_count;
 static unsigned state = RPC_STARTUP;
+static const char *(*get_advice)(const char *method);
 
 void
 rpc_register(const struct rpc_method *methods, size_t n)
@@ -58,6 +59,18 @@ rpc_find(const char *name)
 			if (!strcmp(tables[i].methods[j].name, name))
 				return &tables[i].methods[j];
 	return NULL;
+}
+
+void
+rpc_set_advice(const char *(*advice)(const char *method))
+{
+	get_advice = advice;
+}
+
+const char *
+rpc_advice(const char *name)
+{
+	return get_advice ? get_advice(name) : NULL;
 }
 
 static int

@@ -274,11 +274,13 @@ req_dispatch(struct rpc_req *req, const char *name, const json_t *params,
 	     bool free_for_all)
 {
 	const struct rpc_method *m = rpc_find(name);
+	const char *advice = m ? NULL : rpc_advice(name);
 
 	req->method = m;
 	log_debug(rpc, "rpc: %.64s", name);
 	if (!m)
-		rpc_error(req, RPC_METHOD_NOT_FOUND, "Method not found");
+		rpc_error(req, RPC_METHOD_NOT_FOUND, "Method not found%s%s",
+			  advice ? ": " : "", advice ? advice : "");
 	else if (free_for_all || (m->flags & rpc_get_state()))
 		m->handler(req, params);
 	else if (rpc_get_state() == RPC_STARTUP)

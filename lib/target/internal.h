@@ -183,6 +183,7 @@ void rpc_notify_register(void);
 void rpc_histogram_register(void);
 void rpc_framework_register(void);
 void rpc_options_register(void);
+void rpc_absent_register(void);
 void rpc_transport_register(void);
 
 #define PARAM(struct_, field, type)                              \

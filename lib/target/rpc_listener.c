@@ -25,6 +25,7 @@ struct listener_params {
 	json_t *listen_address;
 	bool secure_channel;
 	int32_t numa_id;
+	uint32_t anagrpid;
 	struct transport_flags flags, given;
 };
 
@@ -110,24 +111,27 @@ decode_mode(struct rpc_req *req, const char *s, uint32_t *mode)
 	return true;
 }
 
+static bool
+ana_state_ok(struct rpc_req *req, const char *state)
+{
+	if (!state || !strcmp(state, "optimized"))
+		return true;
+	bad_params(
+		req,
+		"'ana_state' '%.64s' is not supported: every path is \"optimized\"",
+		state);
+	return false;
+}
+
 /* What would have to be otherwise than it is. */
 static bool
 check_unsupported(struct rpc_req *req, const struct listener_params *p)
 {
-	if (p->secure_channel) {
-		bad_params(
-			req,
-			"'secure_channel' is not supported: the socket is local");
-		return false;
-	}
-	if (p->ana_state && strcmp(p->ana_state, "optimized")) {
-		bad_params(
-			req,
-			"'ana_state' '%.64s' is not supported: every path is \"optimized\"",
-			p->ana_state);
-		return false;
-	}
-	return true;
+	if (!p->secure_channel)
+		return ana_state_ok(req, p->ana_state);
+	bad_params(req,
+		   "'secure_channel' is not supported: the socket is local");
+	return false;
 }
 
 static void
@@ -165,33 +169,66 @@ static const struct rpc_param remove_table[] = {
 	PARAM_REQ(struct listener_params, listen_address, RPC_OBJECT),
 };
 
-static void
-rpc_remove_listener(struct rpc_req *req, const json_t *params)
+/* The one that @p names; NULL: an error has been sent. */
+static struct listener *
+listener_for(struct rpc_req *req, const struct listener_params *p)
 {
-	struct listener_params p = { 0 };
 	struct address a = { 0 };
 	struct subsystem *s;
 	struct listener *l;
 
-	if (!rpc_decode(req, params, remove_table, ARRAY_SIZE(remove_table), &p,
-			0) ||
-	    !decode_address(req, p.listen_address, &a, 0))
-		return;
-	s = subsystem_for(req, p.nqn, p.tgt_name);
+	if (!decode_address(req, p->listen_address, &a, 0))
+		return NULL;
+	s = subsystem_for(req, p->nqn, p->tgt_name);
 	if (!s)
-		return;
+		return NULL;
 	l = listener_find(s, a.traddr);
-	if (!l) {
+	if (!l)
 		bad_params(
 			req,
 			"'traddr' %.256s: the subsystem has no such listener",
 			a.traddr);
+	return l;
+}
+
+static void
+rpc_remove_listener(struct rpc_req *req, const json_t *params)
+{
+	struct listener_params p = { 0 };
+	struct listener *l;
+
+	if (!rpc_decode(req, params, remove_table, ARRAY_SIZE(remove_table), &p,
+			0))
 		return;
-	}
-	if (listener_remove(req, l))
-		rpc_errno(req, -EBUSY, "listener %.256s is %s", a.traddr,
+	l = listener_for(req, &p);
+	if (l && listener_remove(req, l))
+		rpc_errno(req, -EBUSY, "listener %.256s is %s", l->cfg.traddr,
 			  l->state == LISTENER_GOING ? "being removed"
 						     : "being added");
+}
+
+static const struct rpc_param ana_table[] = {
+	PARAM_REQ(struct listener_params, nqn, RPC_STRING),
+	PARAM(struct listener_params, tgt_name, RPC_STRING),
+	PARAM_REQ(struct listener_params, listen_address, RPC_OBJECT),
+	PARAM_REQ(struct listener_params, ana_state, RPC_STRING),
+	PARAM(struct listener_params, anagrpid, RPC_U32),
+};
+
+/* For scripts that say of a path what it is. */
+static void
+rpc_set_ana_state(struct rpc_req *req, const json_t *params)
+{
+	struct listener_params p = { .anagrpid = 1 };
+
+	if (!rpc_decode(req, params, ana_table, ARRAY_SIZE(ana_table), &p, 0) ||
+	    !ana_state_ok(req, p.ana_state))
+		return;
+	if (p.anagrpid != 1)
+		bad_params(req, "'anagrpid' %u: there is group 1 alone",
+			   p.anagrpid);
+	else if (listener_for(req, &p))
+		rpc_result(req, json_true());
 }
 
 static const struct rpc_param list_table[] = {
@@ -344,6 +381,8 @@ rpc_get_clients(struct rpc_req *req, const json_t *params)
 static const struct rpc_method methods[] = {
 	{ "nvmf_subsystem_add_listener", rpc_add_listener, RPC_RUNTIME },
 	{ "nvmf_subsystem_remove_listener", rpc_remove_listener, RPC_RUNTIME },
+	{ "nvmf_subsystem_listener_set_ana_state", rpc_set_ana_state,
+	  RPC_RUNTIME },
 	{ "nvmf_subsystem_get_listeners", rpc_get_listeners, RPC_RUNTIME },
 	{ "belfry_get_clients", rpc_get_clients, RPC_RUNTIME },
 };

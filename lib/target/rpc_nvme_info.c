@@ -114,6 +114,21 @@ discovery_json(void)
 			 "allow_any_host", 1, "hosts");
 }
 
+static const struct rpc_param targets_table[] = {
+	PARAM(struct nqn_params, tgt_name, RPC_STRING),
+};
+
+static void
+rpc_get_targets(struct rpc_req *req, const json_t *params)
+{
+	struct nqn_params p = { 0 };
+
+	if (rpc_decode(req, params, targets_table, ARRAY_SIZE(targets_table),
+		       &p, 0) &&
+	    target_name_ok(req, p.tgt_name))
+		rpc_result(req, json_pack("[s]", TGT_NAME));
+}
+
 static void
 rpc_get_subsystems(struct rpc_req *req, const json_t *params)
 {
@@ -339,6 +354,7 @@ save_nvmf(void)
 }
 
 static const struct rpc_method methods[] = {
+	{ "nvmf_get_targets", rpc_get_targets, RPC_RUNTIME },
 	{ "nvmf_get_subsystems", rpc_get_subsystems, RPC_RUNTIME },
 	{ "nvmf_subsystem_get_controllers", rpc_get_controllers, RPC_RUNTIME },
 	{ "nvmf_subsystem_get_qpairs", rpc_get_qpairs, RPC_RUNTIME },

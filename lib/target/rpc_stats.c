@@ -47,7 +47,7 @@ rpc_get_reactors(struct rpc_req *req, const json_t *params)
 				  "reactors", reactors));
 }
 
-/* ---- thread_get_stats, nvmf_get_stats: counted where they run ---- */
+/* ---- thread_get_stats; what others have in common with it: counted where it runs ---- */
 
 struct stats_job {
 	struct fanout f;
@@ -121,6 +121,67 @@ rpc_thread_get_stats(struct rpc_req *req, const json_t *params)
 		stats_run(req, "threads", threads_visit);
 }
 
+/* ---- thread_get_pollers ---- */
+
+struct pollers_visit {
+	json_t *list;
+	uint64_t rounds; /* of the reactor so far: each has all its pollers run */
+	unsigned id;
+};
+
+static void
+append_poller(const struct reactor_poller *p, void *arg)
+{
+	struct pollers_visit *v = arg;
+
+	json_array_append_new(
+		v->list,
+		json_pack("{s:s, s:i, s:s, s:I, s:I}", "name", p->name, "id",
+			  (int)++v->id, "state", "waiting", "run_count",
+			  (json_int_t)(v->rounds - p->first_round),
+			  "busy_count", (json_int_t)p->busy_count));
+}
+
+static void
+pollers_visit(struct fanout *f)
+{
+	struct stats_job *job = container_of(f, struct stats_job, f);
+	struct pollers_visit v = { .list = json_array() };
+	struct reactor *r = reactor_self();
+	struct reactor_stats s;
+	char name[32];
+
+	reactor_get_stats(r, &s);
+	v.rounds = s.rounds;
+	reactor_for_each_poller(r, append_poller, &v);
+	thread_name(r, name, sizeof(name));
+	json_array_append_new(job->list,
+			      json_pack("{s:s, s:i, s:o, s:[], s:[]}", "name",
+					name, "id", (int)reactor_index(r) + 1,
+					"active_pollers", v.list,
+					"timed_pollers", "paused_pollers"));
+}
+
+static void
+rpc_thread_get_pollers(struct rpc_req *req, const json_t *params)
+{
+	if (no_params(req, params))
+		stats_run(req, "threads", pollers_visit);
+}
+
+/* ---- framework_get_scheduler ---- */
+
+/* Static is SPDK's word for what we do: what is placed stays there, and nothing is looked at by time. */
+static void
+rpc_get_scheduler(struct rpc_req *req, const json_t *params)
+{
+	if (no_params(req, params))
+		rpc_result(req, json_pack("{s:s, s:i}", "scheduler_name",
+					  "static", "scheduler_period", 0));
+}
+
+/* ---- nvmf_get_stats ---- */
+
 static json_t *
 group_json(struct reactor *r)
 {
@@ -184,7 +245,9 @@ rpc_nvmf_get_stats(struct rpc_req *req, const json_t *params)
 static const struct rpc_method methods[] = {
 	{ "framework_get_reactors", rpc_get_reactors,
 	  RPC_STARTUP | RPC_RUNTIME },
+	{ "framework_get_scheduler", rpc_get_scheduler, RPC_RUNTIME },
 	{ "thread_get_stats", rpc_thread_get_stats, RPC_STARTUP | RPC_RUNTIME },
+	{ "thread_get_pollers", rpc_thread_get_pollers, RPC_RUNTIME },
 	{ "nvmf_get_stats", rpc_nvmf_get_stats, RPC_RUNTIME },
 };
 

@@ -129,6 +129,7 @@ register_methods(void)
 {
 	rpc_framework_register();
 	rpc_options_register();
+	rpc_absent_register();
 	rpc_transport_register();
 	rpc_bdev_register();
 	rpc_bdev_info_register();

@@ -18,11 +18,11 @@ MAKERS = {"bdev_aio_create", "bdev_uring_create", "bdev_malloc_create", "bdev_nu
 # Those that take away, look, act at once, or set nothing.
 ELSE = {"bdev_aio_delete", "bdev_aio_rescan", "bdev_uring_delete", "bdev_uring_rescan", "bdev_malloc_delete", "bdev_null_delete", "bdev_delay_delete", "bdev_error_delete",
         "bdev_error_inject_error", "bdev_enable_histogram", "bdev_get_histogram", "bdev_get_bdevs", "bdev_get_iostat", "bdev_reset_iostat", "bdev_set_options", "bdev_wait_for_examine",
-        "belfry_get_clients", "framework_get_config", "framework_get_reactors", "framework_get_subsystems", "framework_start_init",
+        "belfry_get_clients", "framework_get_config", "framework_get_reactors", "framework_get_scheduler", "framework_get_subsystems", "framework_start_init",
         "framework_wait_init", "log_clear_flag", "log_get_flags", "log_get_level", "log_get_print_level", "log_set_flag", "log_set_level", "log_set_print_level", "notify_get_notifications", "notify_get_types", "nvmf_delete_subsystem", "nvmf_get_stats", "nvmf_get_subsystems",
-        "nvmf_get_transports", "nvmf_set_config", "nvmf_set_crdt", "nvmf_set_max_subsystems", "nvmf_subsystem_get_controllers",
-        "nvmf_subsystem_get_listeners", "nvmf_subsystem_get_qpairs", "nvmf_subsystem_remove_host", "nvmf_subsystem_remove_listener",
-        "nvmf_subsystem_remove_ns", "rpc_get_methods", "spdk_get_version", "spdk_kill_instance", "thread_get_stats"}
+        "nvmf_get_targets", "nvmf_get_transports", "nvmf_set_config", "nvmf_set_crdt", "nvmf_set_max_subsystems", "nvmf_subsystem_get_controllers",
+        "nvmf_subsystem_get_listeners", "nvmf_subsystem_get_qpairs", "nvmf_subsystem_listener_set_ana_state", "nvmf_subsystem_remove_host", "nvmf_subsystem_remove_listener",
+        "nvmf_subsystem_remove_ns", "rpc_get_methods", "spdk_get_version", "spdk_kill_instance", "thread_get_pollers", "thread_get_stats"}
 # Members that have one value only, which is not saved: another one is refused.
 FIXED = {"bdev_malloc_create": {"md_size": 8, "dif_type": 1, "optimal_io_boundary": 8},
          "bdev_null_create": {"md_size": 8, "dif_type": 1, "preferred_write_granularity": 8, "preferred_write_alignment": 8,

@@ -49,6 +49,9 @@ def test_statistics_are_true():
         groups = d.rpc("nvmf_get_stats")["poll_groups"]
         for key, want in ("completed_nvme_io", 8), ("current_io_qpairs", 1), ("current_admin_qpairs", 1):
             assert sum(g[key] for g in groups) == want, groups
+        polled = d.rpc("thread_get_pollers")["threads"][0]["active_pollers"][0]
+        rounds = d.rpc("framework_get_reactors")["reactors"][0]["rounds"]
+        assert 8 <= polled["busy_count"] <= polled["run_count"] <= rounds, (polled, rounds)
         assert [q["qid"] for q in d.rpc("nvmf_subsystem_get_qpairs", nqn=NQN)] == [0, 1]
         q = d.rpc("nvmf_subsystem_get_qpairs", nqn=NQN)[1]
         assert q["listen_address"]["traddr"] == d.path("a") and q["depth"] == 16, q

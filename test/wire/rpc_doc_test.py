@@ -5,7 +5,7 @@ import json
 import os
 import re
 
-from daemon import Daemon, RpcError, has_uring, main, until
+from daemon import Daemon, RpcError, has_uring, main, raises, until
 
 DOC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "doc", "rpc.md")
 BLOCK = re.compile(r"^```json (request|reply)\n(.*?)^```$", re.M | re.S)
@@ -109,6 +109,22 @@ def test_absent():
             assert said.count(f"WARNING: {n}: ") == 1, (n, said)
 
 
+def test_elsewhere():
+    """Each method of the table is none, and its answer is the text beside it."""
+    table = read_doc().split("\n## What is elsewhere\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z_]+)(\.\.\.)?` \| (.*) \|$", table, flags=re.M)
+    with open(os.path.join(os.path.dirname(DOC), "..", "lib/target/rpc_absent.c"), encoding="utf-8") as f:
+        prefixes = re.findall(r'^\t\{ "([a-z_]+)"', f.read(), flags=re.M)
+    assert [r[0] for r in rows] == prefixes == sorted(prefixes), "rows that the other does not have"
+    with Daemon() as d:
+        names = d.rpc("rpc_get_methods")
+        for name, more, text in rows:
+            name += "of_spdk" if more else ""
+            assert name not in names, name
+            raises(-32601, "Method not found: " + text, d.rpc, name)
+        raises(-32601, "Method not found", d.rpc, "no_method_of_anybody")
+
+
 def known(d, method):
     """The members that a method looks at: it names them when it is given another."""
     before = len(d.logged())
@@ -167,4 +183,4 @@ def test_the_test():
 
 
 if __name__ == "__main__":
-    main([test_the_test, test_examples, test_every_method, test_absent, test_every_member])
+    main([test_the_test, test_examples, test_every_method, test_absent, test_elsewhere, test_every_member])

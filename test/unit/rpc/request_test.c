@@ -353,6 +353,27 @@ test_state(void **state)
 	rpc_set_state(RPC_STARTUP);
 }
 
+static const char *
+advice(const char *method)
+{
+	return strcmp(method, "old_thing") ? NULL : "use t_echo";
+}
+
+static void
+test_advice(void **state)
+{
+	struct unit_peer u;
+
+	unit_peer_open(&u);
+	rpc_set_advice(advice);
+	unit_feed(&u, "{\"method\":\"old_thing\",\"id\":1}");
+	assert_non_null(strstr(u.replies, "\"Method not found: use t_echo\""));
+	unit_feed(&u, "{\"method\":\"nobody\",\"id\":1}");
+	assert_non_null(strstr(u.replies, "\"Method not found\""));
+	rpc_set_advice(NULL);
+	unit_peer_close(&u);
+}
+
 static void
 test_methods(void **state)
 {
@@ -407,6 +428,7 @@ request_tests(void)
 		cmocka_unit_test(test_batch_too_long),
 		cmocka_unit_test(test_long_batch),
 		cmocka_unit_test(test_state),
+		cmocka_unit_test(test_advice),
 		cmocka_unit_test(test_methods),
 		cmocka_unit_test(test_call),
 	};
