@@ -3,7 +3,8 @@
  * delay: a stacked device that holds back each read and write.
  *
  * 99 of 100 take the average, one takes the p99 latency, counted from when the
- * base was done. Zeroing counts as writing; flush and discard pass at once, and so does what is cancelled.
+ * base was done. Zeroing counts as writing; flush and discard pass at once, and so do what is cancelled and all that is
+ * held when the device goes: its deletion waits for them.
  */
 #include <stdlib.h>
 
@@ -20,6 +21,7 @@ struct delay_bdev {
 struct delay_ch {
 	struct vbdev_ch v; /* first */
 	struct bdev_engine e;
+	struct delay_bdev *db;
 	struct list held[DELAY_CLASSES]; /* by due time: the delay is constant */
 	uint32_t random;
 };
@@ -79,12 +81,22 @@ due_of(const struct list *held)
 	return io ? ((struct delay_req *)io->priv)->due : UINT64_MAX;
 }
 
+/* What is due by then may go. */
+static uint64_t
+horizon(const struct delay_ch *dch)
+{
+	bool gone =
+		__atomic_load_n(&dch->db->v.bdev.is_removing, __ATOMIC_RELAXED);
+
+	return gone ? UINT64_MAX - 1 : reactor_now();
+}
+
 static int
 delay_reap(struct bdev_engine *e)
 {
 	struct delay_ch *dch = container_of(e, struct delay_ch, e);
 	struct list ready = LIST_INIT(ready);
-	uint64_t now = reactor_now();
+	uint64_t now = horizon(dch);
 	struct bdev_io *io;
 	int n = 0;
 
@@ -112,7 +124,7 @@ static uint64_t
 delay_sleep(struct bdev_engine *e)
 {
 	struct delay_ch *dch = container_of(e, struct delay_ch, e);
-	uint64_t due = UINT64_MAX, now = reactor_now();
+	uint64_t due = UINT64_MAX, now = horizon(dch);
 
 	if (!list_empty(&dch->v.cancelled))
 		return 0;
@@ -131,6 +143,7 @@ delay_ch_init(struct bdev_ch *ch)
 
 	if (err)
 		return err;
+	dch->db = delay_of(ch->bdev);
 	dch->random = 2463534242u; /* any but 0 */
 	dch->e = (struct bdev_engine){ .reap = delay_reap,
 				       .sleep = delay_sleep };

@@ -180,6 +180,39 @@ hot_remove_with_io_in_flight(void **state)
 	assert_int_equal(bdev_open_count(bdev_find("base")), 0);
 }
 
+/* Nobody waits an hour for it: not if it goes, nor if its base does. */
+static void
+hot_remove_ends_what_delay_holds(void **state)
+{
+	static const char *const which[] = { "d", "base" };
+	uint8_t buf[512] = { 0 };
+	struct unit_io u, later;
+	struct unit_ctl c;
+
+	for (unsigned i = 0; i < 2; i++) {
+		make_delay(3600ull * 1000000);
+		unit_io(&u, dev.ch, BDEV_READ, 0, buf, 512);
+		bdev_submit(&u.io);
+		fake_bdev_hold(base, true);
+		unit_io(&later, dev.ch, BDEV_WRITE, 0, buf, 512);
+		bdev_submit(&later.io);
+		for (unsigned k = 0; k < 10; k++)
+			unit_step();
+		assert_int_equal(u.done, 0);
+		assert_int_equal(bdev_delete(which[i], NULL, unit_ctl(&c)),
+				 -EINPROGRESS);
+		assert_int_equal(bdev_sleep(), 0);
+		assert_int_equal(unit_wait(&u), 0);
+		assert_int_equal(later.done, 0); /* the base has it */
+		fake_bdev_release(base, 1, -ENOSPC);
+		assert_int_equal(unit_wait(&later), -ENOSPC);
+		fake_bdev_hold(base, false);
+		unit_close(&dev);
+		assert_int_equal(unit_answer(&c, -EINPROGRESS), 0);
+	}
+	assert_null(bdev_first());
+}
+
 /* Nobody uses the stack: it goes within the event of its base. */
 static void
 base_takes_an_idle_stack_along(void **state)
@@ -446,6 +479,7 @@ stacked_tests(void)
 		T(delay_says_how_long_to_sleep),
 		T(more_than_the_pool),
 		T(hot_remove_with_io_in_flight),
+		T(hot_remove_ends_what_delay_holds),
 		T(base_takes_an_idle_stack_along),
 		T(resize_goes_up),
 		T(fails_as_often_as_told),
