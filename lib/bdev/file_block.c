@@ -157,38 +157,43 @@ is_beyond_end(const struct file_bdev *a, const struct bdev_io *io)
 	       !range_inside(io->off, io->len, len);
 }
 
-/* @cmd of a block device, or what it is called for a file. */
+/* The part of a device that is left would be cleared, and the answer be good. */
 static int
-clear_range(const struct file_bdev *a, const struct bdev_io *io,
-	    unsigned long cmd, int mode)
+check_end(const struct file_bdev *a, const struct bdev_io *io)
+{
+	return a->is_block && is_beyond_end(a, io) ? -ENOSPC : 0;
+}
+
+static int
+file_clear(const struct file_bdev *a, const struct bdev_io *io, int mode)
+{
+	int err = fallocate(a->fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)io->off,
+			    (off_t)io->len);
+
+	return err ? -errno : 0;
+}
+
+static int
+block_clear(const struct file_bdev *a, const struct bdev_io *io,
+	    unsigned long cmd)
 {
 	uint64_t range[2] = { io->off, io->len };
-	int err;
 
-	if (a->is_block)
-		err = ioctl(a->fd, cmd, range);
-	else
-		err = fallocate(a->fd, mode | FALLOC_FL_KEEP_SIZE,
-				(off_t)io->off, (off_t)io->len);
-	if (!err)
-		return 0;
-	err = -errno;
-	/* What a write says there; or it would count as unsupported. */
-	if (err == -EINVAL && a->is_block && is_beyond_end(a, io))
-		return -ENOSPC;
-	return err;
+	return ioctl(a->fd, cmd, range) ? -errno : 0;
 }
 
 static int
 punch(const struct file_bdev *a, const struct bdev_io *io)
 {
-	return clear_range(a, io, BLKDISCARD, FALLOC_FL_PUNCH_HOLE);
+	return a->is_block ? block_clear(a, io, BLKDISCARD)
+			   : file_clear(a, io, FALLOC_FL_PUNCH_HOLE);
 }
 
 static int
 zero_range(const struct file_bdev *a, const struct bdev_io *io)
 {
-	return clear_range(a, io, BLKZEROOUT, FALLOC_FL_ZERO_RANGE);
+	return a->is_block ? block_clear(a, io, BLKZEROOUT)
+			   : file_clear(a, io, FALLOC_FL_ZERO_RANGE);
 }
 
 static bool
@@ -201,12 +206,11 @@ unsupported(int err)
 static int
 zero(struct file_bdev *a, struct bdev_io *io)
 {
-	bool punchable = (io->flags & BDEV_IO_UNMAP) &&
-			 (a->bdev.caps & BDEV_CAP_DISCARD_ZEROES);
 	int err = -EOPNOTSUPP;
 
-	if (punchable)
-		err = punch(a, io);
+	/* Of a device as well: what it has for zeros that take no room. */
+	if (io->flags & BDEV_IO_UNMAP)
+		err = file_clear(a, io, FALLOC_FL_PUNCH_HOLE);
 	if (unsupported(err) &&
 	    __atomic_load_n(&a->can_zero, __ATOMIC_RELAXED)) {
 		err = zero_range(a, io);
@@ -232,10 +236,14 @@ block_fn(struct work *w)
 		r->result = fdatasync(a->fd) ? -errno : 0;
 		break;
 	case BDEV_DISCARD:
-		r->result = punch(a, io);
+		r->result = check_end(a, io);
+		if (!r->result)
+			r->result = punch(a, io);
 		break;
 	case BDEV_WRITE_ZEROES:
-		r->result = zero(a, io);
+		r->result = check_end(a, io);
+		if (!r->result)
+			r->result = zero(a, io);
 		break;
 	default:
 		r->result = transfer_rest(io);

@@ -210,7 +210,7 @@ clears(const struct loop *l, struct bdev_ch *ch, unsigned op, unsigned flags,
 		assert_memory_equal(buf + at, back, 1 << 20);
 	}
 	assert_int_equal(fsync(l->file) | fstat(l->file, &after), 0);
-	if (op == BDEV_DISCARD)
+	if (op == BDEV_DISCARD || (flags & BDEV_IO_UNMAP))
 		assert_true((uint64_t)(before.st_blocks - after.st_blocks) *
 				    512 >=
 			    len);
@@ -296,6 +296,7 @@ shrinks_and_grows(unsigned block_len)
 		      { BDEV_WRITE, LEN / 2 - 4096, 4096, 0 },
 		      { BDEV_DISCARD, LEN / 2 - 4096, 8192, -ENOSPC },
 		      { BDEV_WRITE_ZEROES, LEN / 2 - 4096, 8192, -ENOSPC },
+		      { BDEV_WRITE_ZEROES, LEN / 2, 4096, -ENOSPC },
 		      { BDEV_FLUSH, 0, 0, 0 } };
 	struct unit_dev d;
 	struct unit_ctl u;
