@@ -128,6 +128,7 @@ struct region {
 	uint64_t room;	    /* what it may grow to: all of it is given back */
 	uint64_t gone;	    /* give-back: how far */
 	uint32_t refs;
+	uint32_t grown; /* windows: so often has it been mapped on */
 	uint32_t fault; /* index in fault_arena.regions */
 	uint32_t slot;	/* legacy */
 	uint32_t prot;
@@ -222,6 +223,9 @@ int window_create(struct ioas_ctx *ctx, const struct file_id *id,
 		  uint64_t piece, uint32_t want, struct region **out);
 int mapping_create(struct ioas_ctx *ctx, uint64_t len, uint64_t align,
 		   struct region **out);
+/* May @n windows be mapped on? -ENOSPC; -EAGAIN as above. */
+int window_may_grow(struct ioas_ctx *ctx, uint32_t n);
+void window_grow(struct ioas_ctx *ctx, struct region *r);
 void region_put(struct ioas_ctx *ctx, struct region *r);
 /* A region that never got mapped, or whose last user is gone. */
 void region_release(struct ioas_ctx *ctx, struct region *r);

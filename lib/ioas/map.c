@@ -231,6 +231,7 @@ windows_get(struct ioas_ctx *ctx, struct map_job *job,
 	uint64_t off = job->req.off, end = off + job->req.len, piece, need,
 		 have;
 	struct region *r, *before = NULL;
+	uint32_t grow = 0;
 	int err;
 
 	*ready = true;
@@ -238,6 +239,10 @@ windows_get(struct ioas_ctx *ctx, struct map_job *job,
 		need = align_up(MIN(end - piece * WINDOW, WINDOW), PAGE);
 		have = align_up(MIN(fi->size - piece * WINDOW, WINDOW), PAGE);
 		r = window_find(ctx, &fi->id, piece);
+		if (r && !r->refs && r->len && r->len < need) {
+			region_release(ctx, r); /* it lingers: a new one */
+			r = NULL;
+		}
 		if (!r) {
 			err = window_create(
 				ctx, &fi->id, piece,
@@ -252,11 +257,14 @@ windows_get(struct ioas_ctx *ctx, struct map_job *job,
 		if (r->len < need) { /* new, or the file has grown */
 			job->part[job->n].to = have;
 			*ready = false;
+			grow += r->len > 0;
 		}
 		job->n++;
 		before = r;
 	}
-	return 0;
+	err = grow ? window_may_grow(ctx, grow) : 0;
+	if (!err)
+		return 0;
 put:
 	while (job->n)
 		region_put(ctx, job->part[--job->n].region);
@@ -282,6 +290,10 @@ legacy_map(struct ioas_ctx *ctx, struct ioas *as, const struct req *r,
 	job->req = *r;
 	err = windows_get(ctx, job, fi, &ready);
 	if (!err && !ready) {
+		for (i = 0; i < job->n; i++)
+			if (job->part[i].from &&
+			    job->part[i].from < job->part[i].to)
+				window_grow(ctx, job->part[i].region);
 		ctx->busy = true;
 		job->work.fn = map_work;
 		job->work.done = map_done;

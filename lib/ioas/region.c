@@ -150,8 +150,8 @@ region_destroy(struct ioas_ctx *ctx, struct region *r)
 	else
 		slot_free(&ctx->arena, r->slot);
 	ctx->usage.arena_used -= r->room;
-	ctx->usage.vmas--;
-	__atomic_fetch_sub(&process_regions, 1, __ATOMIC_RELAXED);
+	ctx->usage.vmas -= 1 + r->grown;
+	__atomic_fetch_sub(&process_regions, 1 + r->grown, __ATOMIC_RELAXED);
 	list_remove(&r->all);
 	list_remove(&r->node);
 	free(r);
@@ -281,7 +281,8 @@ region_create(struct ioas_ctx *ctx, int *err)
 	struct region *r;
 
 	*err = -ENOSPC;
-	if (!ctx->nfault_free) { /* as many as limits.max_vmas */
+	/* fault_free[] has one left then, too */
+	if (ctx->usage.vmas >= ctx->limits.max_vmas) {
 		*err = shortage(ctx);
 		return NULL;
 	}
@@ -348,6 +349,29 @@ window_create(struct ioas_ctx *ctx, const struct file_id *id, uint64_t piece,
 	list_push_back(&ctx->windows[file_hash(id, piece)], &r->hash);
 	*out = r;
 	return 0;
+}
+
+/*
+ * A file that has grown is mapped on with another descriptor: if that is another open file, the kernel makes it another VMA. So
+ * each time counts as a mapping, until the window goes.
+ */
+int
+window_may_grow(struct ioas_ctx *ctx, uint32_t n)
+{
+	if (n > ctx->limits.max_vmas - ctx->usage.vmas)
+		return shortage(ctx);
+	if (__atomic_load_n(&process_regions, __ATOMIC_RELAXED) + n >
+	    process_limit())
+		return -ENOSPC;
+	return 0;
+}
+
+void
+window_grow(struct ioas_ctx *ctx, struct region *r)
+{
+	r->grown++;
+	ctx->usage.vmas++;
+	__atomic_fetch_add(&process_regions, 1, __ATOMIC_RELAXED);
 }
 
 int

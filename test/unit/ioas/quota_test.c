@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What one connection may take, and that others do not feel it. */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "unit.h"
@@ -68,6 +70,61 @@ many_maps(void **state)
 	ioas_ctx_usage(ctx, &u);
 	assert_int_equal(u.extents, 0);
 	assert_int_equal(u.unmaps, 60001);
+	close(fd);
+	ctx_end(ctx);
+}
+
+/* The same file once more: mappings of this one are no continuation of those of the other. */
+static int
+reopened(int fd)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+/* A file that grows, each piece of it by a descriptor of its own: a window of many VMAs, which count like windows. */
+static void
+growing_file(void **state)
+{
+	struct ioas_limits l = { .max_vmas = 32 };
+	struct ioas_ctx *ctx = ctx_new(IOAS_LEGACY, &l);
+	unsigned vmas = vma_count(), taken = 0, round;
+	int fd = mem_create(4096, 0);
+	struct ioas_usage u;
+
+	for (round = 0; round < 3; round++) {
+		for (uint64_t i = round ? 1 : 0; i < 300; i++) {
+			int again = reopened(fd), err;
+
+			assert_int_equal(ftruncate(fd, KiB(4) * (i + 1)), 0);
+			err = map_wait(ctx, 1, KiB(4) * i, 4096, again,
+				       KiB(4) * i, RW, NULL);
+			close(again);
+			if (!err)
+				taken++;
+			else
+				assert_int_equal(err, -ENOSPC);
+		}
+		ioas_ctx_usage(ctx, &u);
+		assert_in_range(u.vmas, 1, 32);
+		assert_true(vma_count() <= vmas + 2 * 33 + 16);
+		assert_true(taken >= 32 && taken < 300);
+		/* All but the first may go: the window stands, as it is. */
+		assert_int_equal(unmap_wait(ctx, 1, KiB(4), MiB(2)), 0);
+		taken = 32;
+	}
+	/* With the window goes what it was charged with. */
+	assert_int_equal(unmap_wait(ctx, 1, 0, MiB(2)), 0);
+	for (unsigned i = 0; i < 200; i++) {
+		assert_int_equal(map_wait(ctx, 1, 0, KiB(4), fd, KiB(4) * i, RW,
+					  NULL),
+				 0);
+		assert_int_equal(unmap_wait(ctx, 1, 0, KiB(4)), 0);
+		usleep(200);
+		step();
+	}
 	close(fd);
 	ctx_end(ctx);
 }
@@ -166,8 +223,11 @@ int
 quota_tests(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(many_files),	  cmocka_unit_test(many_maps),
-		cmocka_unit_test(full_then_free), cmocka_unit_test(many_spaces),
+		cmocka_unit_test(many_files),
+		cmocka_unit_test(many_maps),
+		cmocka_unit_test(growing_file),
+		cmocka_unit_test(full_then_free),
+		cmocka_unit_test(many_spaces),
 		cmocka_unit_test(mappings),
 	};
 
