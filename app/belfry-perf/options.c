@@ -5,25 +5,11 @@
 #include <ctype.h>
 #include <getopt.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "perf.h"
-
-bool
-complain(const char *fmt, ...)
-{
-	va_list ap;
-
-	fputs("belfry-perf: ", stderr);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	return false;
-}
 
 static void
 usage(FILE *out)
@@ -57,23 +43,11 @@ static bool
 parse_size(const char *name, const char *s, uint64_t min, uint64_t max,
 	   uint64_t *out)
 {
-	static const char units[] = "kmgt";
-	char *end;
-	double v = strtod(s, &end);
-	const char *u = *end ? strchr(units, tolower((unsigned char)*end))
-			     : NULL;
-
-	if (end != s && u)
-		for (long i = u - units; i >= 0; i--)
-			v *= 1024;
-	if (end == s || !isdigit((unsigned char)*s) ||
-	    (*end && (!u || end[1])) || !(v >= (double)min) ||
-	    !(v <= (double)max) || v != (double)(uint64_t)v)
-		return complain(
+	if (util_parse_size(s, out) || *out < min || *out > max)
+		return util_complain(
 			"%s '%s': not a size from %llu to %llu bytes, as in 512, 4k, 1m",
 			name, s, (unsigned long long)min,
 			(unsigned long long)max);
-	*out = (uint64_t)v;
 	return true;
 }
 
@@ -82,9 +56,9 @@ parse_number(const char *name, const char *s, uint64_t min, uint64_t max,
 	     uint64_t *out)
 {
 	if (util_parse_u64(s, out) || *out < min || *out > max)
-		return complain("%s '%s': not a number from %llu to %llu", name,
-				s, (unsigned long long)min,
-				(unsigned long long)max);
+		return util_complain("%s '%s': not a number from %llu to %llu",
+				     name, s, (unsigned long long)min,
+				     (unsigned long long)max);
 	return true;
 }
 
@@ -95,8 +69,9 @@ parse_seconds(const char *name, const char *s, double min, double *out)
 
 	*out = strtod(s, &end);
 	if (end == s || *end || !(*out >= min && *out <= 1e6))
-		return complain("%s '%s': not a number of seconds from %g on",
-				name, s, min);
+		return util_complain(
+			"%s '%s': not a number of seconds from %g on", name, s,
+			min);
 	return true;
 }
 
@@ -120,7 +95,7 @@ parse_rw(const char *s, struct options *o)
 			o->write_pct = kinds[i].write_pct;
 			return true;
 		}
-	return complain(
+	return util_complain(
 		"--rw '%s': one of randread, randwrite, randrw, read, write, rw",
 		s);
 }
@@ -135,7 +110,8 @@ parse_mode(const char *s, struct options *o)
 	else if (!strcmp(s, "iommufd"))
 		o->mode = BELFRY_IOMMUFD;
 	else
-		return complain("--mode '%s': one of auto, iommufd, legacy", s);
+		return util_complain(
+			"--mode '%s': one of auto, iommufd, legacy", s);
 	return true;
 }
 
@@ -146,12 +122,12 @@ add_cpu(const char *list, unsigned long cpu, struct options *o)
 
 	if (cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof(set), &set) ||
 	    !CPU_ISSET(cpu, &set))
-		return complain(
+		return util_complain(
 			"--cpu '%s': CPU %lu is not online, or this process may not run on it (see taskset -p)",
 			list, cpu);
 	if (o->ncpus == MAX_CPUS)
-		return complain("--cpu '%s': more than %d CPUs", list,
-				MAX_CPUS);
+		return util_complain("--cpu '%s': more than %d CPUs", list,
+				     MAX_CPUS);
 	o->cpus[o->ncpus++] = (unsigned)cpu;
 	return true;
 }
@@ -182,8 +158,8 @@ parse_cpus(const char *list, struct options *o)
 			break;
 		s = end + 1;
 	}
-	return complain("--cpu '%s': not a list of CPUs, as in 1 or 0,4-6",
-			list);
+	return util_complain("--cpu '%s': not a list of CPUs, as in 1 or 0,4-6",
+			     list);
 }
 
 enum {
@@ -256,7 +232,7 @@ parse_one(int opt, const char *s, struct options *o, int *mix)
 	switch (opt) {
 	case 's':
 		o->socket = s;
-		return *s || complain("--socket is empty");
+		return *s || util_complain("--socket is empty");
 	case OPT_MODE:
 		return parse_mode(s, o);
 	case OPT_RW:
@@ -274,7 +250,7 @@ parse_one(int opt, const char *s, struct options *o, int *mix)
 	case OPT_VERIFY:
 		o->verify = true;
 		return !strcmp(s, "crc32c") ||
-		       complain("--verify '%s': only crc32c is known", s);
+		       util_complain("--verify '%s': only crc32c is known", s);
 	case OPT_IRQ:
 		return o->irq = true;
 	case OPT_SHADOW:
@@ -310,15 +286,15 @@ options_parse(int argc, char **argv, struct options *o)
 	}
 	if (optind < argc || !o->socket) {
 		if (optind < argc)
-			complain("'%s' is no option", argv[optind]);
+			util_complain("'%s' is no option", argv[optind]);
 		else
-			complain("which socket? -s DIR/cntrl");
+			util_complain("which socket? -s DIR/cntrl");
 		fputs("See belfry-perf --help.\n", stderr);
 		return 1 + EXIT_USAGE;
 	}
 	if (mix >= 0 && (!o->write_pct || o->write_pct == 100)) {
-		complain("--rwmixread goes with --rw randrw or rw, not %s",
-			 o->rw);
+		util_complain("--rwmixread goes with --rw randrw or rw, not %s",
+			      o->rw);
 		return 1 + EXIT_USAGE;
 	}
 	if (mix >= 0)

@@ -131,8 +131,7 @@ struct worker {
 };
 void *worker_main(void *arg);
 
-/* options.c: says it on stderr, after the program's name; false. */
-bool complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* options.c */
 /* 0: go on; else exit code + 1. */
 int options_parse(int argc, char **argv, struct options *o);
 

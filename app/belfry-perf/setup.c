@@ -18,7 +18,7 @@
 #define VERIFY_SIZE (1ull << 30) /* unless --size says more */
 
 /* Our functions give exit codes. */
-#define failed(...) (complain(__VA_ARGS__), EXIT_FAILED)
+#define failed(...) (util_complain(__VA_ARGS__), EXIT_FAILED)
 
 /* An error of libbelfry-host in words: -errno or an NVMe status. */
 static const char *

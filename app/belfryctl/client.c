@@ -21,13 +21,7 @@ connect_to(struct ctl *c)
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	int err;
 
-	if (strlen(c->socket) >= sizeof(sa.sun_path)) {
-		fprintf(stderr,
-			"belfryctl: socket path '%s' is longer than %zu bytes\n",
-			c->socket, sizeof(sa.sun_path) - 1);
-		return -ENAMETOOLONG;
-	}
-	strcpy(sa.sun_path, c->socket);
+	memcpy(sa.sun_path, c->socket, strlen(c->socket));
 	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (c->fd < 0)
 		return -errno;

@@ -60,27 +60,21 @@ ensure_transport(struct ctl *c)
 		      json_pack("{s:s}", "trtype", "VFIOUSER")) == CTL_OK;
 }
 
-/* By name or number; -1: not given, or unknown, which the daemon will complain of. */
-static uid_t
-user_of(const char *s)
+/* Of a user, or a group, by number or name, as the daemon has it; -1: not given, or unknown, which the daemon will complain of. */
+static uint32_t
+id_of(const char *s, bool group)
 {
-	struct passwd *pw = s ? getpwnam(s) : NULL;
+	struct passwd *pw;
+	struct group *gr;
 	uint64_t n;
 
-	return pw			     ? pw->pw_uid
-	       : s && !util_parse_u64(s, &n) ? (uid_t)n
-					     : (uid_t)-1;
-}
-
-static gid_t
-group_of(const char *s)
-{
-	struct group *gr = s ? getgrnam(s) : NULL;
-	uint64_t n;
-
-	return gr			     ? gr->gr_gid
-	       : s && !util_parse_u64(s, &n) ? (gid_t)n
-					     : (gid_t)-1;
+	if (!s)
+		return UINT32_MAX;
+	if (!util_parse_u64(s, &n) && n < INT32_MAX)
+		return (uint32_t)n;
+	gr = group ? getgrnam(s) : NULL;
+	pw = group ? NULL : getpwnam(s);
+	return pw ? pw->pw_uid : gr ? gr->gr_gid : UINT32_MAX;
 }
 
 /* The whole path, or NULL after a message. Makes the directory when it is not there, for those who get the socket. */
@@ -88,8 +82,8 @@ static char *
 ensure_dir(const char *dir, const struct ctl_opt *opts, struct undo *u)
 {
 	const char *group = ctl_opt(opts, "group");
-	uid_t uid = user_of(ctl_opt(opts, "owner"));
-	gid_t gid = group_of(group);
+	uid_t uid = id_of(ctl_opt(opts, "owner"), false);
+	gid_t gid = id_of(group, true);
 	char *path;
 
 	if (mkdir(dir, 0700) == 0) {

@@ -17,8 +17,10 @@
 #define CTL_FAILED 1
 #define CTL_USAGE 2
 
+#define CTL_MAX_PATH 107 /* what an address takes */
+
 struct ctl {
-	const char *socket;
+	const char *socket; /* at most CTL_MAX_PATH bytes */
 	double timeout_s;
 	bool json;
 	bool quiet; /* no message when the daemon cannot be reached */

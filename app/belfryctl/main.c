@@ -2,7 +2,6 @@
 /*
  * belfryctl: global options, the table of subcommands, help. No method is called here.
  */
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -134,21 +133,6 @@ static struct ctl_opt globals[] = {
 	{ 0 },
 };
 
-static bool complain(const char *fmt, ...) printf_like(1, 2);
-
-static bool
-complain(const char *fmt, ...)
-{
-	va_list ap;
-
-	fputs("belfryctl: ", stderr);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	return false;
-}
-
 /* An option of @opts at argv[*i]: its value is stored. *known: it is one of them. False: told on stderr. */
 static bool
 take_option(struct ctl_opt *opts, int argc, char **argv, int *i, bool *known)
@@ -162,9 +146,10 @@ take_option(struct ctl_opt *opts, int argc, char **argv, int *i, bool *known)
 		if (o->value && (*o->value || !o->arg))
 			return true;
 		if (o->arg)
-			return complain("%.*s needs %s",
-					(int)strcspn(word, "="), word, o->arg);
-		return complain("--%s takes no value", o->name);
+			return util_complain("%.*s needs %s",
+					     (int)strcspn(word, "="), word,
+					     o->arg);
+		return util_complain("--%s takes no value", o->name);
 	}
 	*known = false;
 	return true;
@@ -180,12 +165,15 @@ take_globals(struct ctl *c)
 	c->json = ctl_opt(globals, "json") != NULL;
 	if (path)
 		c->socket = path;
+	if (strlen(c->socket) > CTL_MAX_PATH)
+		return util_complain("socket path '%s' is longer than %d bytes",
+				     c->socket, CTL_MAX_PATH);
 	if (!timeout)
 		return true;
 	c->timeout_s = strtod(timeout, &end);
 	if (!*end && c->timeout_s >= 0.001 && c->timeout_s <= 86400)
 		return true;
-	return complain(
+	return util_complain(
 		"--timeout '%s' is not a number of seconds from 0.001 to 86400",
 		timeout);
 }
@@ -245,10 +233,10 @@ static int
 bad_count(const struct ctl_cmd *cmd, char **args, int nargs)
 {
 	if (nargs > cmd->max_args)
-		complain("'%s': unexpected argument '%s'", cmd->words,
-			 args[cmd->max_args]);
+		util_complain("'%s': unexpected argument '%s'", cmd->words,
+			      args[cmd->max_args]);
 	else
-		complain("'%s' needs %s", cmd->words, cmd->args);
+		util_complain("'%s' needs %s", cmd->words, cmd->args);
 	usage_of(stderr, cmd);
 	return CTL_USAGE;
 }
@@ -261,7 +249,7 @@ words_ok(int argc, char **argv)
 		json_t *s = json_string(argv[i]);
 
 		if (!s)
-			return complain("argument %d is no UTF-8", i);
+			return util_complain("argument %d is no UTF-8", i);
 		json_decref(s);
 	}
 	return true;
@@ -296,7 +284,7 @@ run(struct ctl *c, int argc, char **argv)
 		     !take_option(cmd->opts, argc, argv, &i, &known)))
 			return CTL_USAGE;
 		if (!known && cmd) {
-			complain(
+			util_complain(
 				"'%s' has no option '%s'; '--' goes before an argument that begins with '-'",
 				cmd->words, w);
 			return CTL_USAGE;
@@ -329,8 +317,9 @@ global_options(int argc, char **argv)
 		if (!take_option(globals, argc, argv, &i, &known))
 			return -1 - CTL_USAGE;
 		if (!known) {
-			complain("unknown option '%s'; see belfryctl --help",
-				 argv[i]);
+			util_complain(
+				"unknown option '%s'; see belfryctl --help",
+				argv[i]);
 			return -1 - CTL_USAGE;
 		}
 	}

@@ -150,37 +150,10 @@ ctl_print_json(const json_t *v)
 bool
 ctl_parse_size(const char *s, const char *what, uint64_t *out)
 {
-	static const char units[] = "kmgtp";
-	char *end;
-	uint64_t v;
-	const char *u;
-
-	errno = 0;
-	v = strtoull(s, &end, 0);
-	if (end == s || *s == '-' || errno)
-		goto bad;
-	u = *end ? strchr(units, *end | 0x20) : NULL;
-	if (u) {
-		unsigned shift = 10 * (unsigned)(u - units + 1);
-
-		if (v > UINT64_MAX >> shift)
-			goto bad;
-		v <<= shift;
-		end++;
-		if (*end == 'i')
-			end++;
-	}
-	if (*end == 'B' || *end == 'b')
-		end++;
-	if (*end)
-		goto bad;
-	*out = v;
-	return true;
-bad:
-	fprintf(stderr,
-		"belfryctl: %s '%s' is not a size; write bytes or 64K, 512M, 10G, 1T\n",
-		what, s);
-	return false;
+	return !util_parse_size(s, out) ||
+	       util_complain(
+		       "%s '%s' is not a size; write bytes or 64K, 512M, 10G, 1T",
+		       what, s);
 }
 
 bool
@@ -188,12 +161,9 @@ ctl_parse_u32(const char *s, const char *what, uint32_t *out)
 {
 	uint64_t v;
 
-	if (util_parse_u64(s, &v) || v > UINT32_MAX) {
-		fprintf(stderr,
-			"belfryctl: %s '%s' is not a number from 0 to %u\n",
-			what, s, UINT32_MAX);
-		return false;
-	}
+	if (util_parse_u64(s, &v) || v > UINT32_MAX)
+		return util_complain("%s '%s' is not a number from 0 to %u",
+				     what, s, UINT32_MAX);
 	*out = (uint32_t)v;
 	return true;
 }
@@ -208,10 +178,8 @@ ctl_parse_interval(const char *s, double *out)
 	*out = strtod(s, &end);
 	if (!*end && *out >= 0.1 && *out <= 3600)
 		return true;
-	fprintf(stderr,
-		"belfryctl: interval '%s' is not a number of seconds from 0.1 to 3600\n",
-		s);
-	return false;
+	return util_complain(
+		"interval '%s' is not a number of seconds from 0.1 to 3600", s);
 }
 
 void

@@ -4,7 +4,6 @@
  */
 #include <ctype.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,21 +13,6 @@
 #include "belfryd.h"
 
 #define MAX_CORE 4096
-
-static bool complain(const char *fmt, ...) printf_like(1, 2);
-
-static bool
-complain(const char *fmt, ...)
-{
-	va_list ap;
-
-	fputs("belfryd: ", stderr);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	return false;
-}
 
 static bool
 core_allowed(unsigned core)
@@ -50,19 +34,19 @@ core_add(struct options *o, const char *value, unsigned long core)
 	unsigned i;
 
 	if (core >= MAX_CORE)
-		return complain("-m %s: the number of a core is below %d",
-				value, MAX_CORE);
+		return util_complain("-m %s: the number of a core is below %d",
+				     value, MAX_CORE);
 	if (!core_allowed((unsigned)core))
-		return complain(
+		return util_complain(
 			"-m %s: core %lu is not online, or this process may not run on it (see taskset -p)",
 			value, core);
 	for (i = 0; i < o->ncores; i++)
 		if (o->cores[i] == core)
-			return complain("-m %s: core %lu is named twice", value,
-					core);
+			return util_complain("-m %s: core %lu is named twice",
+					     value, core);
 	if (o->ncores == REACTOR_MAX)
-		return complain("-m %s: more than %d cores", value,
-				REACTOR_MAX);
+		return util_complain("-m %s: more than %d cores", value,
+				     REACTOR_MAX);
 	o->cores[o->ncores++] = (unsigned)core;
 	return true;
 }
@@ -76,7 +60,7 @@ parse_mask(struct options *o, const char *value)
 	unsigned bit, v;
 
 	if (!n || strspn(digits, "0123456789abcdefABCDEF") != n)
-		return complain(
+		return util_complain(
 			"-m %s: a mask is 0x and hexadecimal digits, such as 0x3",
 			value);
 	for (i = n; i-- > 0;) {
@@ -86,7 +70,8 @@ parse_mask(struct options *o, const char *value)
 			    !core_add(o, value, (n - 1 - i) * 4 + bit))
 				return false;
 	}
-	return o->ncores || complain("-m %s: a mask without a core", value);
+	return o->ncores ||
+	       util_complain("-m %s: a mask without a core", value);
 }
 
 /* "0,2-3", in brackets for those who write it the way of SPDK */
@@ -110,8 +95,8 @@ parse_list(struct options *o, const char *value)
 			p = end;
 		}
 		if (last < first)
-			return complain("-m %s: %lu-%lu runs backwards", value,
-					first, last);
+			return util_complain("-m %s: %lu-%lu runs backwards",
+					     value, first, last);
 		for (; first <= last; first++)
 			if (!core_add(o, value, first))
 				return false;
@@ -120,7 +105,7 @@ parse_list(struct options *o, const char *value)
 		if (*p++ != ',')
 			break;
 	}
-	return complain(
+	return util_complain(
 		"-m %s: neither a mask (0x3) nor a list (0,2-3) of cores",
 		value);
 }
@@ -140,41 +125,27 @@ set_socket(struct options *o, const char *value)
 	unsigned i = o->target.rpc_paths[0] ? 1 : 0;
 
 	if (!*value)
-		return complain("-r: empty; it takes the path of a socket");
+		return util_complain(
+			"-r: empty; it takes the path of a socket");
 	if (o->target.rpc_paths[1])
-		return complain("-r %s: a third socket; at most two are opened",
-				value);
+		return util_complain(
+			"-r %s: a third socket; at most two are opened", value);
 	if (i && !strcmp(value, o->target.rpc_paths[0]))
-		return complain("-r %s: given twice", value);
+		return util_complain("-r %s: given twice", value);
 	o->target.rpc_paths[i] = value;
 	return true;
 }
 
-/* A number with K, M, G or T behind it, powers of 1024. */
 static bool
 set_arena(struct options *o, const char *value)
 {
-	static const char units[] = "KMGT";
-	char number[32];
-	size_t len = strlen(value);
-	const char *unit =
-		len ? strchr(units, toupper((unsigned char)value[len - 1]))
-		    : NULL;
-	unsigned shift = unit && *unit ? 10 * (unsigned)(unit - units + 1) : 0;
 	uint64_t n;
 
-	if (shift)
-		len--;
-	if (len >= sizeof(number))
-		len = sizeof(number) - 1;
-	memcpy(number, value, len);
-	number[len] = '\0';
-	if (util_parse_u64(number, &n) || n > UINT64_MAX >> shift ||
-	    (n << shift) < (1ull << 30) || (n << shift) > (1ull << 46))
-		return complain(
+	if (util_parse_size(value, &n) || n < 1ull << 30 || n > 1ull << 46)
+		return util_complain(
 			"--arena-size %s: a size from 1G to 64T, such as 256G",
 			value);
-	o->target.arena_len = n << shift;
+	o->target.arena_len = n;
 	return true;
 }
 
@@ -186,7 +157,7 @@ set_idle(struct options *o, const char *value)
 	else if (!strcmp(value, "adaptive"))
 		o->idle = REACTOR_IDLE_ADAPTIVE;
 	else
-		return complain("--idle %s: poll or adaptive", value);
+		return util_complain("--idle %s: poll or adaptive", value);
 	return true;
 }
 
@@ -196,8 +167,8 @@ set_spin(struct options *o, const char *value)
 	uint64_t n;
 
 	if (util_parse_u64(value, &n) || n < 1 || n > 10000000)
-		return complain("--spin-us %s: microseconds, 1 to 10000000",
-				value);
+		return util_complain(
+			"--spin-us %s: microseconds, 1 to 10000000", value);
 	o->spin_us = (uint32_t)n;
 	return true;
 }
@@ -208,8 +179,8 @@ set_level(const char *value)
 	enum log_level level;
 
 	if (log_level_parse(value, &level))
-		return complain("-L %s: ERROR, WARNING, NOTICE, INFO or DEBUG",
-				value);
+		return util_complain(
+			"-L %s: ERROR, WARNING, NOTICE, INFO or DEBUG", value);
 	log_set_level(level);
 	return true;
 }
@@ -218,8 +189,8 @@ static bool
 set_flag(const char *value)
 {
 	if (log_set_flag(value, true))
-		return complain("--log-flag %s: none of " LOG_FLAG_NAMES,
-				value);
+		return util_complain("--log-flag %s: none of " LOG_FLAG_NAMES,
+				     value);
 	return true;
 }
 
@@ -260,10 +231,10 @@ options_default(struct options *o)
 	if (!o->target.rpc_paths[0])
 		o->target.rpc_paths[0] = DEFAULT_SOCKET;
 	if (o->spin_us && o->idle == REACTOR_IDLE_POLL)
-		return complain(
+		return util_complain(
 			"--spin-us goes with --idle adaptive, not with poll");
 	for (core = 0; !o->ncores && core < MAX_CORE; core++)
 		if (core_allowed(core))
 			o->cores[o->ncores++] = core;
-	return o->ncores || complain("there is no core to run on");
+	return o->ncores || util_complain("there is no core to run on");
 }

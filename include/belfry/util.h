@@ -75,4 +75,13 @@ int util_random(void *buf, size_t len);
 /* Parse all of @s as an unsigned number ("4096", "0x1000"); -EINVAL, -ERANGE. */
 int util_parse_u64(const char *s, uint64_t *out);
 
+/*
+ * The same for bytes, with a unit that is a power of 1024: "4096", "0x1000", "64k", "256G", "256GiB", "1.5T". The unit is
+ * K, M, G, T or P in either case, with "B" or "iB" behind it or not. -EINVAL (also half a byte), -ERANGE.
+ */
+int util_parse_size(const char *s, uint64_t *out);
+
+/* For the programs: one line on stderr, after the program's name. Gives false, for who passes that on. */
+bool util_complain(const char *fmt, ...) printf_like(1, 2);
+
 #endif

@@ -336,6 +336,22 @@ def test_wait():
         assert waiting.poll() is None
         good(d, "rpc", "framework_start_init")
         assert waiting.wait(10) == 0
+        # nothing can ever come there
+        start = time.monotonic()
+        r = ctl(d, "-s", "/" + 107 * "x", "wait")
+        assert r.returncode == 2 and r.stderr.count("longer than 107 bytes") == 1, r
+        assert time.monotonic() - start < 5
+
+
+def test_sizes():
+    """All forms of a size are understood alike."""
+    with Daemon() as d:
+        for i, size in enumerate(("1048576", "1024k", "1024KiB", "1M", "1MB", "1mib", "0x100000", "0.5M")):
+            good(d, "bdev", "create", "null", f"n{i}", size)
+            assert d.rpc("bdev_get_bdevs", name=f"n{i}")[0]["num_blocks"] == (1024 if size == "0.5M" else 2048), size
+        for size in ("1MM", "1 M", "+1M", "M", "1.5", "010x"):
+            r = ctl(d, "bdev", "create", "null", "x", size)
+            assert r.returncode == 2 and "is not a size" in r.stderr, (size, r)
 
 
 def test_save_to():

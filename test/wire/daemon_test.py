@@ -81,7 +81,7 @@ def test_usage():
     for args, part in [(["-m", "0x"], "-m 0x"), (["-m", "1-0"], "backwards"), (["-m", "0,0"], "twice"),
                        (["-m", "4000"], "4000"), (["-m", "all"], "all"), (["-m", "[0"], "[0"), (["-m", "0]"], "0]"),
                        (["-m", "[0]1"], "[0]1"), (["--idle", "never"], "poll or adaptive"),
-                       (["-L", "LOUD"], "DEBUG"), (["--log-flag", "nvmf"], "vfio_user"), (["--arena-size", "1"], "256G"), (["--spin-us", "0"], "--spin-us"),
+                       (["-L", "LOUD"], "DEBUG"), (["--log-flag", "nvmf"], "vfio_user"), (["--arena-size", "1"], "256G"), (["--arena-size", "512MiB"], "256G"), (["--arena-size", "65TB"], "256G"), (["--spin-us", "0"], "--spin-us"),
                        (["-r", "a", "-r", "b", "-r", "c"], "third"), (["extra"], "extra"), (["--nope"], "nope")]:
         r = run(*args)
         assert r.returncode == 2 and part in r.stderr, (args, r)

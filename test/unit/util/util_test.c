@@ -54,6 +54,73 @@ parses_numbers(void **state)
 	}
 }
 
+static const struct parse_case size_cases[] = {
+	{ "0", 0, 0 },
+	{ "4096", 0, 4096 },
+	{ "0x1000", 0, 4096 },
+	{ "0x1b", 0, 27 },
+	{ "64B", 0, 64 },
+	{ "64k", 0, 65536 },
+	{ "64K", 0, 65536 },
+	{ "64kB", 0, 65536 },
+	{ "64KiB", 0, 65536 },
+	{ "512M", 0, 512ull << 20 },
+	{ "256G", 0, 256ull << 30 },
+	{ "256GiB", 0, 256ull << 30 },
+	{ "256Gi", 0, 256ull << 30 },
+	{ "64tib", 0, 64ull << 40 },
+	{ "2P", 0, 2ull << 50 },
+	{ "1.5G", 0, 3ull << 29 },
+	{ "0.5KiB", 0, 512 },
+	{ "1.0", 0, 1 },
+	{ "16383.999999999999p", -EINVAL, 0 },
+	{ "16383P", 0, 16383ull << 50 },
+	{ "16384P", -ERANGE, 0 },
+	{ "18446744073709551615", 0, UINT64_MAX },
+	{ "18446744073709551616", -ERANGE, 0 },
+	{ "18446744073709551615k", -ERANGE, 0 },
+	{ "18014398509481983.5k", 0, UINT64_MAX - 511 },
+	{ "", -EINVAL, 0 },
+	{ "G", -EINVAL, 0 },
+	{ "B", -EINVAL, 0 },
+	{ "iB", -EINVAL, 0 },
+	{ "5iB", -EINVAL, 0 },
+	{ "5ki", 0, 5120 },
+	{ "5kI", -EINVAL, 0 },
+	{ "5kk", -EINVAL, 0 },
+	{ "5kBB", -EINVAL, 0 },
+	{ "5 k", -EINVAL, 0 },
+	{ "5k ", -EINVAL, 0 },
+	{ "-5k", -EINVAL, 0 },
+	{ "+5k", -EINVAL, 0 },
+	{ "5E", -EINVAL, 0 },
+	{ "1e3", -EINVAL, 0 },
+	{ "0.3", -EINVAL, 0 },
+	{ "0.3k", -EINVAL, 0 },
+	{ "1.", -EINVAL, 0 },
+	{ ".5k", -EINVAL, 0 },
+	{ "1.5.5k", -EINVAL, 0 },
+	{ "1.-5k", -EINVAL, 0 },
+	{ "1.0x8k", -EINVAL, 0 },
+	{ "0x10k", -EINVAL, 0 },
+	{ "1.0000000000000000000000000k", -EINVAL, 0 },
+	{ "0000000000000000000000000000000000000000000000000001", -EINVAL, 0 },
+};
+
+static void
+parses_sizes(void **state)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(size_cases); i++) {
+		const struct parse_case *c = &size_cases[i];
+		uint64_t v = 12345;
+		int got = util_parse_size(c->s, &v);
+
+		if (got != c->want || v != (c->want ? 12345 : c->value))
+			fail_msg("\"%s\": %d, %llu", c->s, got,
+				 (unsigned long long)v);
+	}
+}
+
 static const struct range_case {
 	uint64_t off, len, size;
 	bool inside;
@@ -160,6 +227,7 @@ util_tests(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parses_numbers),
+		cmocka_unit_test(parses_sizes),
 		cmocka_unit_test(tests_ranges),
 		cmocka_unit_test(aligns_and_logs),
 		cmocka_unit_test(pads_fields),
