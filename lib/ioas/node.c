@@ -117,6 +117,8 @@ child_split(struct table *t, struct tinner *p, unsigned i, uint64_t key)
 		r->next = l->next;
 		if (r->next)
 			r->next->prev = r;
+		else
+			t->tail = r;
 		l->next = r;
 	}
 	node_open(&p->h, i + 1, b->key[0]);
@@ -146,8 +148,17 @@ table_insert(struct table *t, uint64_t iova, const struct extent *e)
 	struct tnode *n;
 	unsigned i;
 
-	if (!t->root && !(t->root = node_create(true)))
-		return -ENOMEM;
+	if (!t->root) {
+		t->root = node_create(true);
+		if (!t->root)
+			return -ENOMEM;
+		t->tail = leaf_of(t->root);
+	}
+	n = &t->tail->h;
+	i = n->n;
+	/* Behind all others: no way down, which is most of a replica's filling. */
+	if (i && i < WIDTH && n->key[i - 1] < key)
+		goto put;
 	if (t->root->n == WIDTH && root_grow(t))
 		return -ENOMEM;
 	for (n = t->root; !n->leaf; n = inner_of(n)->child[i]) {
@@ -164,6 +175,7 @@ table_insert(struct table *t, uint64_t iova, const struct extent *e)
 		}
 	}
 	i = node_rank(n, iova);
+put:
 	node_open(n, i, key);
 	leaf_of(n)->val[i] = *e;
 	leaf_of(n)->val[i].sub = iova & PAGE_BITS;
@@ -173,22 +185,24 @@ table_insert(struct table *t, uint64_t iova, const struct extent *e)
 }
 
 static void
-leaf_unlink(struct tleaf *l)
+leaf_unlink(struct table *t, struct tleaf *l)
 {
 	if (l->prev)
 		l->prev->next = l->next;
 	if (l->next)
 		l->next->prev = l->prev;
+	else
+		t->tail = l->prev; /* NULL: table_remove() clears all */
 }
 
 /* Child @i + 1 of @p goes into child @i. */
 static void
-child_merge(struct tinner *p, unsigned i)
+child_merge(struct table *t, struct tinner *p, unsigned i)
 {
 	struct tnode *a = p->child[i], *b = p->child[i + 1];
 
 	if (b->leaf)
-		leaf_unlink(leaf_of(b));
+		leaf_unlink(t, leaf_of(b));
 	else
 		b->key[0] = p->h.key[i + 1];
 	node_move(b, 0, a);
@@ -197,10 +211,10 @@ child_merge(struct tinner *p, unsigned i)
 }
 
 static void
-child_drop(struct tinner *p, unsigned i)
+child_drop(struct table *t, struct tinner *p, unsigned i)
 {
 	if (p->child[i]->leaf)
-		leaf_unlink(leaf_of(p->child[i]));
+		leaf_unlink(t, leaf_of(p->child[i]));
 	free(p->child[i]);
 	node_close(&p->h, i);
 }
@@ -220,11 +234,11 @@ node_remove(struct table *t, struct tnode *n, uint64_t iova)
 	p = inner_of(n);
 	node_remove(t, p->child[i], iova);
 	if (!p->child[i]->n)
-		child_drop(p, i);
+		child_drop(t, p, i);
 	else if (i + 1u < n->n && p->child[i]->n + p->child[i + 1]->n <= MERGE)
-		child_merge(p, i);
+		child_merge(t, p, i);
 	else if (i && p->child[i - 1]->n + p->child[i]->n <= MERGE)
-		child_merge(p, i - 1);
+		child_merge(t, p, i - 1);
 	else
 		return;
 	t->shape++;

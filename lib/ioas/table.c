@@ -254,10 +254,31 @@ table_from(const struct table *t, uint64_t iova)
 	return cursor_next(c);
 }
 
+uint32_t
+table_count(const struct table *t, uint64_t iova, uint64_t last)
+{
+	struct cursor c = table_from(t, iova), end = table_floor(t, last);
+	uint32_t n = 0;
+
+	if (!c.leaf || cursor_iova(c) > last)
+		return 0;
+	for (; c.leaf != end.leaf; c.leaf = c.leaf->next, c.at = 0)
+		n += c.leaf->h.n - c.at;
+	return n + end.at + 1 - c.at;
+}
+
 bool
 table_overlaps(const struct table *t, uint64_t iova, uint64_t len)
 {
-	struct cursor c = table_from(t, iova);
+	struct cursor c;
+
+	/* behind all that is there, as when a replica is filled */
+	if (t->tail && t->tail->h.key[t->tail->h.n - 1] < (iova & ~PAGE_BITS)) {
+		c.leaf = t->tail;
+		c.at = t->tail->h.n - 1u;
+		return iova - cursor_iova(c) < cursor_extent(c)->len;
+	}
+	c = table_from(t, iova);
 
 	return c.leaf &&
 	       (cursor_iova(c) <= iova || cursor_iova(c) - iova < len);

@@ -35,6 +35,7 @@ struct table {
 	uint32_t count;
 	uint32_t shape; /* changes when a leaf's share of the space does */
 	struct finger *finger; /* large tables only: leaves found before */
+	struct tleaf *tail;    /* the last one: who fills a table goes up */
 };
 
 /* A place in the table; good until the table changes. leaf NULL: none. */
@@ -48,6 +49,8 @@ struct cursor table_floor(const struct table *t, uint64_t iova);
 /* The first extent that ends after @iova (it may begin before it). */
 struct cursor table_from(const struct table *t, uint64_t iova);
 struct cursor table_first(const struct table *t);
+/* How many end after @iova and begin at or below @last. */
+uint32_t table_count(const struct table *t, uint64_t iova, uint64_t last);
 struct cursor cursor_next(struct cursor c);
 uint64_t cursor_iova(struct cursor c);
 struct extent *cursor_extent(struct cursor c);

@@ -44,6 +44,7 @@ struct record {
 	uint64_t next; /* where the first of them begins that is still there */
 	uint64_t last; /* nothing beyond this goes */
 	struct reactor_msg msg;
+	struct work work;
 	struct ioas_unmap token[]; /* one for each listener and slice */
 };
 
@@ -100,6 +101,35 @@ record_create(struct ioas_ctx *ctx, const struct req *r, struct ioas *as,
 static void record_drop(struct record *rec);
 
 static void
+memory_work(struct work *w)
+{
+	struct record *rec = container_of(w, struct record, work);
+
+	free(rec->gone);
+	free(rec->told);
+}
+
+static void
+memory_done(struct work *w)
+{
+	free(container_of(w, struct record, work));
+}
+
+/* Some MiB go back to the kernel, page by page: for those a worker has the time. */
+static void
+record_free(struct record *rec)
+{
+	rec->work.fn = memory_work;
+	rec->work.done = memory_done;
+	if (rec->ngone > SLICE) {
+		work_submit(WORK_CONTROL, &rec->work);
+		return;
+	}
+	memory_work(&rec->work);
+	memory_done(&rec->work);
+}
+
+static void
 record_finish(struct record *rec)
 {
 	struct ioas_ctx *ctx = rec->ctx;
@@ -128,9 +158,7 @@ record_finish(struct record *rec)
 		list_remove(&w->waiter);
 		record_drop(w);
 	}
-	free(rec->gone);
-	free(rec->told);
-	free(rec);
+	record_free(rec);
 	ctx_may_end(ctx);
 }
 
@@ -197,8 +225,8 @@ record_settle(struct record *rec)
 }
 
 /*
- * Would it split a map? Only the first and the last extent in [iova, last] can be one of which a part stays. All of them
- * are counted only when they go: else a client could have them counted on and on, for nothing.
+ * Would it split a map? Only the first and the last extent in [iova, last] can be one of which a part stays, so only they are
+ * looked at: else a client could have all of them looked at on and on, for nothing.
  */
 static bool
 range_splits(const struct table *t, uint64_t iova, uint64_t last)
@@ -211,21 +239,6 @@ range_splits(const struct table *t, uint64_t iova, uint64_t last)
 	       cursor_extent(first)->flags & EXTENT_CONT ||
 	       cursor_extent(c)->len - 1 > last - cursor_iova(c) ||
 	       cursor_extent(c)->flags & EXTENT_MORE;
-}
-
-/* How many extents are in [iova, last]; -errno when a map would be split. */
-static int64_t
-range_count(const struct ioas_ctx *ctx, const struct table *t, uint64_t iova,
-	    uint64_t last)
-{
-	struct cursor c = table_from(t, iova);
-	int64_t n = 0;
-
-	if (range_splits(t, iova, last))
-		return ctx->mode == IOAS_LEGACY ? -EINVAL : -ENOENT;
-	for (; c.leaf && cursor_iova(c) <= last; c = cursor_next(c))
-		n++;
-	return n;
 }
 
 /* The next ones leave the table, into rec->gone. */
@@ -305,18 +318,20 @@ int
 unmap_run(struct ioas_ctx *ctx, const struct req *r)
 {
 	struct ioas *as = ioas_find(ctx, r->id);
+	uint64_t first = 0, last = UINT64_MAX;
 	struct record *rec;
-	int64_t n;
+	uint32_t n;
 
 	if (!as)
 		return -ENOENT;
 	if (r->kind == REQ_DESTROY && as == ctx->attached)
 		return -EBUSY;
 	if (r->kind == REQ_UNMAP) {
-		n = range_count(ctx, &as->table, r->iova,
-				r->iova + (r->len - 1));
-		if (n < 0)
-			return (int)n;
+		first = r->iova;
+		last = r->iova + (r->len - 1);
+		if (range_splits(&as->table, first, last))
+			return ctx->mode == IOAS_LEGACY ? -EINVAL : -ENOENT;
+		n = table_count(&as->table, first, last);
 		if (!n)
 			return ctx->mode == IOAS_LEGACY ? 0 : -ENOENT;
 	} else {
@@ -324,15 +339,15 @@ unmap_run(struct ioas_ctx *ctx, const struct req *r)
 		if (!n && r->kind == REQ_UNMAP_ALL)
 			return 0;
 	}
-	rec = record_create(ctx, r, as, (uint32_t)n, (uint32_t)n);
+	rec = record_create(ctx, r, as, n, n);
 	if (!rec)
 		return -ENOMEM;
 	if (r->kind == REQ_DESTROY) {
 		list_remove(&as->node);
 		ctx->usage.ioas--;
 	}
-	rec->next = r->kind == REQ_UNMAP ? r->iova : 0;
-	rec->last = r->kind == REQ_UNMAP ? r->iova + (r->len - 1) : UINT64_MAX;
+	rec->next = first;
+	rec->last = last;
 	if (slice_run(rec))
 		return record_settle(rec);
 	rec->sync = false;

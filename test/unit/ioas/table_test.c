@@ -22,12 +22,14 @@ static void
 check_all(const struct table *t, const uint32_t *len)
 {
 	struct cursor c = table_first(t);
+	struct tleaf *last = NULL;
 	uint32_t n = 0;
 
 	for (unsigned p = 0; p < SPACE; p++) {
 		if (!len[p])
 			continue;
 		assert_non_null(c.leaf);
+		last = c.leaf;
 		assert_int_equal(cursor_iova(c), p * 4096ull);
 		assert_int_equal(cursor_extent(c)->len, len[p] * 4096ull);
 		c = cursor_next(c);
@@ -35,6 +37,24 @@ check_all(const struct table *t, const uint32_t *len)
 	}
 	assert_null(c.leaf);
 	assert_int_equal(t->count, n);
+	assert_ptr_equal(t->tail, last);
+}
+
+/* From somewhere to the end of page @page, and from there on. */
+static void
+check_counts(const struct table *t, const uint32_t *len, unsigned page)
+{
+	unsigned first = rnd(page + 1), n = 0, rest = 0;
+
+	for (unsigned p = 0; p < SPACE; p++) {
+		if (len[p])
+			n += p + len[p] > first && p <= page;
+		if (len[p])
+			rest += p + len[p] > page;
+	}
+	assert_int_equal(table_count(t, first * 4096ull, page * 4096ull + 4095),
+			 n);
+	assert_int_equal(table_count(t, page * 4096ull, UINT64_MAX), rest);
 }
 
 static void
@@ -85,6 +105,8 @@ random_ops(uint32_t *len, struct table *t, unsigned rounds, unsigned grow)
 			len[page] = 0;
 		}
 		check_at(t, len, rnd(SPACE));
+		if (i % 64 == 0)
+			check_counts(t, len, rnd(SPACE));
 	}
 }
 
