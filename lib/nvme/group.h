@@ -50,6 +50,7 @@ struct nvme_group {
 	struct list hot_node;	/* core->hot, while there are some */
 	struct nvme_sq *denied; /* first that had to wait, in this round */
 	uint32_t admin_quota, admin_inflight;
+	uint64_t admin_due; /* beside a light client: the next admin commands */
 	uint32_t nsqs;
 	uint32_t pairs; /* doorbells up to its last queue's that there ever was */
 	uint32_t iov_quota, iov_used; /* long iov arrays */

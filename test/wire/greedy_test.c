@@ -14,12 +14,13 @@
 #define QUEUES VM_QUEUES
 #define PIECE_US 10000u
 #define PAIRS_MIN 9u
+#define HELD_MS 300000u
 #define PAIRS_MAX 60u /* 1.8 s */
 
 static struct client {
 	struct vm vm;
 	uint32_t *bell; /* the doorbells, or their shadows */
-	uint32_t tail[QUEUES + 1];
+	uint32_t tail[QUEUES + 1], admin;
 	unsigned next;
 	uint32_t count;
 	bool pin;
@@ -169,6 +170,31 @@ cold_in_turn(struct client *c)
 	thaw(c, 1, COLD_US / QUEUES);
 }
 
+/* Those of all clients, as a store to each of their doorbells, one behind the other. */
+static void
+cold_of_all(struct client *c)
+{
+	unsigned i;
+
+	(void)c;
+	if (now_us() < clients[0].due)
+		return;
+	clients[0].due = now_us() + COLD_US;
+	for (i = 0; i < CLIENTS * QUEUES; i++)
+		valid(&clients[i % CLIENTS]);
+}
+
+/* Admin commands, as many as the daemon takes. */
+#define ADMINS 4u
+
+static void
+admins(struct client *c)
+{
+	ring(c, 1, c->admin);
+	c->admin = (c->admin + ADMINS) % DEPTH;
+	ring(c, 0, c->admin);
+}
+
 static void
 nothing(struct client *c)
 {
@@ -245,6 +271,7 @@ static const struct row {
 	{ "bursts, now and then", burst, 1000 },
 	{ "cold queues, together", cold_together, 1 },
 	{ "cold queues, in turn", cold_in_turn, 1 },
+	{ "cold queues of all, at once", cold_of_all, 1 },
 	{ "full queues", full, 1 },
 };
 
@@ -260,6 +287,91 @@ test_rings(void **state)
 				       rows[i].rest) < 0.5;
 	if (!sanitize ||
 	    !*sanitize) /* what checks memory has other proportions */
+		assert_int_equal(bad, 0);
+}
+
+#define MANY 1024u
+
+/* The last queue becomes one of so many commands that none of them ends. */
+static void
+deep_queue(struct client *c)
+{
+	uint64_t at = c->vm.a[A_DATA].iova;
+	struct sqe read = { .opc = OPC_READ, .nsid = 2, .prp1 = at };
+	struct sqe admin[] = {
+		{ .opc = 0 },
+		{ .opc = 4 },
+		{ .opc = 5, .prp1 = at + (256 << 10), .dw11 = 1 },
+		{ .opc = 1, .prp1 = at + (512 << 10), .dw11 = QUEUES << 16 | 1 },
+	};
+	unsigned i;
+
+	for (i = 0; i < MANY; i++)
+		memcpy(c->vm.a[A_DATA].va + (512 << 10) + i * sizeof(read),
+		       &read, sizeof(read));
+	ring(c, 2 * QUEUES, 0);
+	ring(c, 2 * QUEUES + 1, 0);
+	for (i = 0; i < sizeof(admin) / sizeof(admin[0]); i++) {
+		admin[i].dw10 = (MANY - 1) << 16 | QUEUES;
+		assert_int_equal(vm_admin(&c->vm, &admin[i], 10000), 0);
+	}
+	ring(c, 2 * QUEUES, MANY - 1);
+	vm_ring(&c->vm, 1); /* it may sleep */
+	usleep(100000);
+	c->admin = c->vm.q[0].tail;
+}
+
+static const struct admin_row {
+	const char *name;
+	struct sqe cmd; /* with data, and a second page of it */
+} admin_rows[] = {
+	{ "aborts, of what is not there",
+	  { .opc = 8, .dw10 = 0xffffu << 16 | QUEUES } },
+	{ "invalid opcodes", { .opc = 0x7f } },
+	{ "keep alive", { .opc = 0x18 } },
+	{ "list of namespaces", { .opc = 6, .dw10 = 2 } },
+	{ "list of controllers", { .opc = 6, .dw10 = 0x13 } },
+	{ "controller", { .opc = 6, .dw10 = 1 } },
+	{ "error log", { .opc = 2, .nsid = ~0u, .dw10 = 1023 << 16 | 1 } },
+	{ "SMART", { .opc = 2, .nsid = ~0u, .dw10 = 127 << 16 | 2 } },
+	{ "write cache", { .opc = 9, .dw10 = 6 } },
+	{ "coalescing", { .opc = 9, .dw10 = 8 } },
+	{ "error recovery of all", { .opc = 9, .nsid = ~0u, .dw10 = 5 } },
+	{ "queues that are there", { .opc = 5, .dw10 = 63 << 16 | 1 } },
+	{ "shadow doorbells", { .opc = 0x7c } },
+};
+
+static void
+fill_admin(struct client *c, const struct sqe *cmd)
+{
+	struct sqe e = *cmd;
+	unsigned i;
+
+	e.prp1 = c->vm.a[A_DATA].iova;
+	e.prp2 = e.prp1 + PAGE;
+	if (e.opc == 0x7c) {
+		e.prp1 = c->vm.a[A_SHADOW].iova;
+		e.prp2 = e.prp1 + PAGE;
+	}
+	for (i = 0; i < DEPTH; i++)
+		memcpy(c->vm.a[A_ADMIN].va + i * sizeof(e), &e, sizeof(e));
+}
+
+static void
+test_admin(void **state)
+{
+	const char *sanitize = getenv("SANITIZE");
+	unsigned i, k, bad = 0;
+
+	for (i = 0; i < CLIENTS; i++)
+		deep_queue(&clients[i]);
+	for (i = 0; i < sizeof(admin_rows) / sizeof(admin_rows[0]); i++) {
+		for (k = 0; k < CLIENTS; k++)
+			fill_admin(&clients[k], &admin_rows[i].cmd);
+		for (k = 1; k <= CLIENTS; k += CLIENTS - 1)
+			bad += compare(admin_rows[i].name, k, admins, 1) < 0.5;
+	}
+	if (!sanitize || !*sanitize)
 		assert_int_equal(bad, 0);
 }
 
@@ -289,24 +401,47 @@ client_start(struct client *c, const char *where)
 	assert_non_null(c->bell);
 }
 
+/* Reads of these take nothing: copies are no looks. */
+static void
+null_disk(const char *name)
+{
+	json_decref(rpc("bdev_null_create",
+			json_pack("{s:s,s:i,s:i}", "name", name, "block_size",
+				  512, "num_blocks", 8192)));
+}
+
+/* Namespace 1, and 2, whose reads do not end. */
+static void
+disks(unsigned i)
+{
+	char vm[8], disk[8], nqn[64];
+
+	snprintf(vm, sizeof(vm), "gr%u", i);
+	snprintf(disk, sizeof(disk), "gm%u", i);
+	null_disk(disk);
+	wire_export(vm, disk);
+	snprintf(disk, sizeof(disk), "gb%u", i);
+	null_disk(disk);
+	snprintf(vm, sizeof(vm), "gd%u", i);
+	wire_delay(vm, disk, HELD_MS);
+	snprintf(nqn, sizeof(nqn), "nqn.2024-01.io.example:gr%u", i);
+	json_decref(rpc("nvmf_subsystem_add_ns",
+			json_pack("{s:s,s:{s:s}}", "nqn", nqn, "namespace",
+				  "bdev_name", vm)));
+}
+
 static int
 setup(void **state)
 {
 	int err = daemon_setup(state);
-	char vm[8], disk[8];
+	char vm[8];
 	unsigned i;
 
 	if (err)
 		return err;
 	for (i = 0; i < CLIENTS; i++) {
+		disks(i);
 		snprintf(vm, sizeof(vm), "gr%u", i);
-		snprintf(disk, sizeof(disk), "gm%u", i);
-		/* whose reads take nothing: copies are no looks */
-		json_decref(
-			rpc("bdev_null_create",
-			    json_pack("{s:s,s:i,s:i}", "name", disk,
-				      "block_size", 512, "num_blocks", 8192)));
-		wire_export(vm, disk);
 		client_start(&clients[i], vm);
 		queues_create(&clients[i]);
 	}
@@ -336,7 +471,10 @@ teardown(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_rings) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rings),
+		cmocka_unit_test(test_admin),
+	};
 	int failed;
 
 	failed = cmocka_run_group_tests_name("wire greedy, mapped doorbells",
