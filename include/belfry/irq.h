@@ -45,6 +45,12 @@ int irq_bind(struct irq_set *set, enum irq_index index, unsigned start,
 /* Unbind a range; n == 0 with start == 0: the whole index is disabled. -EINVAL: range. */
 int irq_unbind(struct irq_set *set, enum irq_index index, unsigned start,
 	       unsigned n);
+/*
+ * What has been replaced or unbound is being closed, on a worker that others need as well. Who binds for a client does
+ * nothing more for it until @fn(arg), on the home reactor, has told that this is over.
+ */
+bool irq_closing(const struct irq_set *set);
+void irq_on_closed(struct irq_set *set, void (*fn)(void *arg), void *arg);
 /* Mask or unmask; an unmask delivers what was latched (and INTx again when its level is still asserted). -EINVAL: range. */
 int irq_mask(struct irq_set *set, enum irq_index index, unsigned start,
 	     unsigned n, bool mask);

@@ -31,11 +31,16 @@ struct irq_set {
 	bool intx_level;
 	unsigned count[IRQ_INDEX_COUNT];
 	struct reactor *home;
+	struct list closings; /* under way */
+	void (*closed)(void *arg);
+	void *closed_arg;
 };
 
 /* fds to close on a worker. */
 struct closing {
 	struct work work;
+	struct list node;    /* in the set's */
+	struct irq_set *set; /* NULL: it has gone */
 	unsigned n;
 	int fd[];
 };
@@ -67,7 +72,13 @@ close_work(struct work *w)
 static void
 close_done(struct work *w)
 {
-	free(container_of(w, struct closing, work));
+	struct closing *c = container_of(w, struct closing, work);
+	struct irq_set *set = c->set;
+
+	list_remove(&c->node);
+	free(c);
+	if (set && set->closed && list_empty(&set->closings))
+		set->closed(set->closed_arg);
 }
 
 static struct closing *
@@ -76,13 +87,18 @@ closing_create(unsigned n)
 	return calloc(1, sizeof(struct closing) + n * sizeof(int));
 }
 
+/* @set: NULL, when it goes. */
 static void
-closing_submit(struct closing *c)
+closing_submit(struct irq_set *set, struct closing *c)
 {
 	if (!c->n) {
 		free(c);
 		return;
 	}
+	c->set = set;
+	list_init(&c->node);
+	if (set)
+		list_push_back(&set->closings, &c->node);
 	c->work.fn = close_work;
 	c->work.done = close_done;
 	work_submit(WORK_CONTROL, &c->work);
@@ -115,6 +131,7 @@ irq_set_create(struct reactor *home, unsigned msix, struct irq_set **out)
 	for (i = 0; i < total; i++)
 		v[i].fd = -1;
 	set->home = home;
+	list_init(&set->closings);
 	memcpy(set->count, count, sizeof(count));
 	for (i = 0; i < IRQ_INDEX_COUNT; v += count[i++])
 		set->index[i] = v;
@@ -125,28 +142,45 @@ irq_set_create(struct reactor *home, unsigned msix, struct irq_set **out)
 void
 irq_set_destroy(struct irq_set *set)
 {
+	struct vector *v;
 	struct closing *c;
-	unsigned i, j;
-	int fd;
+	unsigned n = 0, i;
 
 	if (!set)
 		return;
-	for (i = 0; i < IRQ_INDEX_COUNT; i++) {
-		c = closing_create(set->count[i]);
-		for (j = 0; j < set->count[i]; j++) {
-			fd = set->index[i][j].fd;
-			if (fd < 0)
-				continue;
-			if (c)
-				c->fd[c->n++] = fd;
-			else
-				close(fd);
-		}
-		if (c)
-			closing_submit(c);
+	while ((c = list_first(&set->closings, struct closing, node))) {
+		list_remove(&c->node);
+		c->set = NULL;
 	}
-	free(set->index[0]); /* the first of one array */
+	for (i = 0; i < IRQ_INDEX_COUNT; i++)
+		n += set->count[i];
+	v = set->index[0]; /* the first of one array */
+	c = closing_create(n);
+	for (i = 0; i < n; i++) {
+		if (v[i].fd < 0)
+			continue;
+		if (c)
+			c->fd[c->n++] = v[i].fd;
+		else
+			close(v[i].fd);
+	}
+	if (c)
+		closing_submit(NULL, c);
+	free(v);
 	free(set);
+}
+
+bool
+irq_closing(const struct irq_set *set)
+{
+	return !list_empty(&set->closings);
+}
+
+void
+irq_on_closed(struct irq_set *set, void (*fn)(void *arg), void *arg)
+{
+	set->closed = fn;
+	set->closed_arg = arg;
 }
 
 unsigned
@@ -284,7 +318,7 @@ irq_bind(struct irq_set *set, enum irq_index index, unsigned start, unsigned n,
 		else if (!irq_dead(set))
 			vector_flush(set, v);
 	}
-	closing_submit(old);
+	closing_submit(set, old);
 	return 0;
 }
 
@@ -317,7 +351,7 @@ irq_unbind(struct irq_set *set, enum irq_index index, unsigned start,
 	}
 	if (all && index == IRQ_MSIX)
 		__atomic_store_n(&set->msix_on, false, __ATOMIC_RELAXED);
-	closing_submit(old);
+	closing_submit(set, old);
 	return 0;
 }
 

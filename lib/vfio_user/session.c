@@ -91,6 +91,12 @@ ioas_gone(void *arg)
 }
 
 static void
+irqs_closed(void *arg)
+{
+	vu_session_kick(arg);
+}
+
+static void
 session_fault(void *arg)
 {
 	vu_disconnect(arg, "it truncated a file that it had mapped");
@@ -199,6 +205,7 @@ session_accept(struct vu_session *s)
 		return err;
 	}
 	ioas_on_fault(s->ioas, session_fault, s);
+	irq_on_closed(s->irqs, irqs_closed, s);
 	s->opening = true;
 	err = cfg->ops->open(cfg->owner, s, s->ioas, s->irqs, &dev);
 	if (err == -EINPROGRESS) /* vu_opened() comes, or has come already */
@@ -407,6 +414,13 @@ session_read(struct vu_session *s, size_t *bytes)
 	return false;
 }
 
+/* Descriptors of its messages are being closed: nothing more is read until they are, or there would be more and more. */
+static bool
+session_closes(const struct vu_session *s)
+{
+	return s->trash || (s->irqs && irq_closing(s->irqs));
+}
+
 /* What the loop is to wait for. A hang-up is always told. */
 static void
 session_want(struct vu_session *s)
@@ -416,7 +430,7 @@ session_want(struct vu_session *s)
 
 	if (s->out.len)
 		events = EPOLLOUT;
-	else if (s->busy || s->trash || s->state == VU_HELD)
+	else if (s->busy || session_closes(s) || s->state == VU_HELD)
 		events = 0;
 	if (events == s->rfd.events)
 		return;
@@ -455,7 +469,8 @@ session_io(struct vu_session *s)
 			if (s->state == VU_HELD && err == -EAGAIN)
 				break;
 			message_result(s, err);
-		} else if (s->trash || late || !budget-- || bytes >= VU_BYTES) {
+		} else if (session_closes(s) || late || !budget-- ||
+			   bytes >= VU_BYTES) {
 			break;
 		} else if (!session_read(s, &bytes)) {
 			break;

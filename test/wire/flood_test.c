@@ -22,6 +22,8 @@ struct flood {
 	bool stop;
 	uint8_t *message; /* with its header */
 	size_t len, piece;
+	int fds[16]; /* with each; nfds 0: in pieces, without */
+	unsigned nfds;
 };
 static struct flood fl;
 
@@ -33,7 +35,9 @@ flood_run(void *arg)
 	size_t at, len;
 
 	while (!__atomic_load_n(&f->stop, __ATOMIC_RELAXED)) {
-		for (at = 0; at < f->len; at += len) {
+		if (f->nfds)
+			vu_send_raw(v.c, f->message, f->len, f->fds, f->nfds);
+		for (at = f->nfds ? f->len : 0; at < f->len; at += len) {
 			len = f->len - at < f->piece ? f->len - at : f->piece;
 			if (send(v.c, f->message + at, len, MSG_NOSIGNAL) < 0)
 				return NULL;
@@ -50,7 +54,9 @@ flood_start(unsigned threads, unsigned cmd, const void *payload, size_t len,
 			      VU_F_NO_REPLY, 0 };
 	unsigned i;
 
-	fl = (struct flood){ .len = sizeof(hdr) + len, .piece = piece };
+	fl.stop = false;
+	fl.len = sizeof(hdr) + len;
+	fl.piece = piece;
 	fl.message = calloc(1, fl.len);
 	memcpy(fl.message, &hdr, sizeof(hdr));
 	if (payload)
@@ -69,6 +75,7 @@ flood_stop(unsigned threads)
 	for (i = 0; i < threads; i++)
 		pthread_join(fl.thread[i], NULL);
 	free(fl.message);
+	fl.nfds = 0;
 }
 
 static void
@@ -171,6 +178,39 @@ test_triggers(void **state)
 	close(fd);
 }
 
+/*
+ * Bound anew on and on: what is replaced is closed by the threads that map others' memory, so the next message waits for that;
+ * else thousands of descriptors would be open, and each map of others behind them.
+ */
+static void
+test_bindings(void **state)
+{
+	struct vfio_irq_set s = { .argsz = sizeof(s),
+				  .flags = VFIO_IRQ_SET_DATA_EVENTFD |
+					   VFIO_IRQ_SET_ACTION_TRIGGER,
+				  .index = VFIO_PCI_MSIX_IRQ_INDEX,
+				  .count = sizeof(fl.fds) / sizeof(int) };
+	unsigned before = daemon_fds(), most = 0, now, i;
+	uint64_t start;
+
+	for (i = 0; i < s.count; i++)
+		fl.fds[i] = eventfd(0, EFD_NONBLOCK);
+	fl.nfds = s.count;
+	neighbour_gap_us(&n);
+	flood_start(1, VU_DEVICE_SET_IRQS, &s, sizeof(s), SIZE_MAX);
+	for (start = now_ms(); now_ms() - start < FLOOD_MS; usleep(1000)) {
+		now = daemon_fds();
+		most = now > most ? now : most;
+	}
+	flood_stop(1);
+	print_message("%u descriptors more at most\n", most - before);
+	assert_true(most - before < 10 * s.count);
+	check_gap("bindings", 5000);
+	for (i = 0; i < s.count; i++)
+		close(fl.fds[i]);
+	assert_int_equal(vm_csts(&v), CSTS_RDY);
+}
+
 /* A message as long as they may be, of no known command, a byte or a few at a time. */
 static void
 test_crumbs(void **state)
@@ -246,8 +286,8 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup_vm, teardown_vm)
 	const struct CMUnitTest tests[] = {
 		TEST(test_splitting_unmaps), TEST(test_triggers),
-		TEST(test_crumbs),	     TEST(test_comings),
-		TEST(test_detach),
+		TEST(test_bindings),	     TEST(test_crumbs),
+		TEST(test_comings),	     TEST(test_detach),
 	};
 
 	return cmocka_run_group_tests_name("wire flood", tests, daemon_setup,

@@ -293,6 +293,45 @@ disable_and_reset(void **state)
 }
 
 static void
+count_up(void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+/* Who replaces an eventfd learns when the old one has been closed, but for a set that goes. */
+static void
+closings_are_told(void **state)
+{
+	struct irq_set *set = set_new(4);
+	int a = event_new();
+	unsigned told = 0;
+
+	irq_on_closed(set, count_up, &told);
+	assert_int_equal(bind1(set, IRQ_MSIX, 0, a), 0);
+	assert_false(irq_closing(set)); /* there was none */
+	assert_int_equal(bind1(set, IRQ_MSIX, 0, a), 0);
+	assert_int_equal(bind1(set, IRQ_MSIX, 0, a), 0);
+	assert_true(irq_closing(set));
+	assert_int_equal(told, 0);
+	while (irq_closing(set))
+		reactor_step(reactor_get(0));
+	assert_int_equal(told, 1);
+	assert_int_equal(irq_unbind(set, IRQ_MSIX, 0, 0), 0);
+	while (irq_closing(set))
+		reactor_step(reactor_get(0));
+	assert_int_equal(told, 2);
+	assert_int_equal(bind1(set, IRQ_MSIX, 0, a), 0);
+	assert_int_equal(bind1(set, IRQ_MSIX, 0, a), 0);
+	irq_set_destroy(set);
+	for (unsigned i = 0; i < 100; i++) {
+		usleep(200);
+		reactor_step(reactor_get(0));
+	}
+	assert_int_equal(told, 2);
+	close(a);
+}
+
+static void
 intx(void **state)
 {
 	struct irq_set *set = set_new(1);
@@ -358,6 +397,7 @@ irq_tests(void)
 		cmocka_unit_test(bind),
 		cmocka_unit_test(raise_and_latch),
 		cmocka_unit_test(disable_and_reset),
+		cmocka_unit_test(closings_are_told),
 		cmocka_unit_test(intx),
 		cmocka_unit_test(full_counter),
 	};
