@@ -30,6 +30,8 @@ ch_init(struct bdev_ch *ch, struct file_queue *(*get)(int *err))
 
 	list_init(&a->waiting);
 	list_init(&a->node);
+	bounce_user_init(&a->small);
+	bounce_user_init(&a->large);
 	a->q = get(&err);
 	return a->q ? 0 : err;
 }

@@ -82,7 +82,8 @@ file_of(const struct bdev *b)
 struct bounce_class {
 	char *mem;
 	char *free; /* the first bytes of a free buffer name the next */
-	struct list waiting; /* I/Os */
+	unsigned nfree;
+	struct list users; /* bounce_user with I/Os that wait, in turn */
 	unsigned count;
 	uint32_t buf_len;
 };
@@ -90,15 +91,24 @@ struct bounce_pool {
 	struct reactor *reactor;
 	struct bounce_class small, large;
 };
+/* A disk's part of a class. */
+struct bounce_user {
+	unsigned used;	     /* buffers */
+	struct list waiting; /* I/Os */
+	struct list node;    /* bounce_class.users */
+};
 void bounce_init(struct bounce_pool *p, struct reactor *r);
 void bounce_fini(struct bounce_pool *p);
+void bounce_user_init(struct bounce_user *u);
 /*
  * A buffer for @io, which is at most BOUNCE_LARGE long. NULL: @io waits, and a
- * bounce_put() will give it. *err set: no memory at all, @io does not wait.
+ * bounce_next() will give it. *err set: no memory at all, @io does not wait.
  */
 char *bounce_get(struct bounce_pool *p, struct bdev_io *io, int *err);
-/* Gives back the buffer of @len bytes; an I/O that waited gets *buf. */
-struct bdev_io *bounce_put(struct bounce_pool *p, uint64_t len, char *buf);
+/* Gives back the buffer of @io. bounce_next() is due. */
+void bounce_put(struct bounce_pool *p, struct bdev_io *io, char *buf);
+/* An I/O that waited and has *buf now; of the size of those of @len. NULL: none. */
+struct bdev_io *bounce_next(struct bounce_pool *p, uint64_t len, char **buf);
 
 /* ---- file_queue.c ---- */
 
@@ -124,6 +134,7 @@ struct file_ch {
 	unsigned used;	     /* I/Os queued and with the kernel */
 	struct list waiting; /* I/Os beyond what one disk may have there */
 	struct list node;    /* q->waiting */
+	struct bounce_user small, large;
 };
 
 static inline struct file_ch *

@@ -97,16 +97,23 @@ send_bounced(struct file_bdev *a, struct bdev_io *io, char *buf)
 	return true;
 }
 
-/* Give the buffer to who waits for one; a loop, for many may fail in a row. */
+/* The buffer of @io is for who waits; a loop, for many may fail in a row. */
 static void
-pass_on(struct bounce_pool *pool, uint64_t len, char *buf)
+pass_on(struct bounce_pool *pool, struct bdev_io *io, char *buf)
 {
-	struct bdev_io *io;
+	struct list failed = LIST_INIT(failed);
+	uint64_t len = io->len;
 
-	while ((io = bounce_put(pool, len, buf))) {
+	bounce_put(pool, io, buf);
+	while ((io = bounce_next(pool, len, &buf))) {
 		if (send_bounced(file_of(io->ch->bdev), io, buf))
-			return;
-		len = io->len;
+			continue;
+		bounce_put(pool, io, buf);
+		list_push_back(&failed, &io->node);
+	}
+	/* Each may end its channel, and with that what is counted there. */
+	while ((io = list_first(&failed, struct bdev_io, node))) {
+		list_remove(&io->node);
 		bdev_complete(io, -EFAULT);
 	}
 }
@@ -126,7 +133,7 @@ bounce(struct file_bdev *a, struct bdev_io *io)
 	}
 	buf = bounce_get(pool, io, &err);
 	if (buf && !send_bounced(a, io, buf)) {
-		pass_on(pool, io->len, buf);
+		pass_on(pool, io, buf);
 		err = -EFAULT;
 	}
 	if (err)
@@ -188,7 +195,7 @@ finish(struct bdev_io *io, int err)
 	}
 	if (!err && io->op == BDEV_READ)
 		bdev_copy_in(&cur, buf, io->len);
-	pass_on(&file_ch_of(io)->q->bounce, io->len, buf);
+	pass_on(&file_ch_of(io)->q->bounce, io, buf);
 	bdev_complete(io, err);
 }
 
