@@ -223,7 +223,7 @@ conn_work(struct conn *c)
 	bool more = true;
 
 	while (more && !c->dead && !conn_full(c) &&
-	       util_now_ns() - start < ROUND_NS)
+	       util_now_ns() - start < ROUND_NS / c->server->nconns)
 		more = rpc_peer_pump(&c->peer, 1);
 	if (more && !c->dead && !conn_full(c))
 		conn_again(c);

@@ -433,6 +433,8 @@ endpoint_stop(struct endpoint *ep, void (*done)(void *arg), void *arg)
 {
 	ep->stopped = done;
 	ep->stopped_arg = arg;
+	/* the answer to the last one comes before ours; what it sent then would come after us */
+	ep->admit_again = false;
 	ep->stop_msg.fn = stop_at_home;
 	reactor_send(ep->home, &ep->stop_msg);
 }

@@ -229,12 +229,15 @@ rpc_kill_instance(struct rpc_req *req, const json_t *params)
 		     { "SIGQUIT", SIGQUIT }, { "SIGHUP", SIGHUP },
 		     { "SIGKILL", SIGKILL }, { "SIGUSR1", SIGUSR1 } };
 	struct kill_params p = { 0 };
+	uint64_t number = 0;
 	unsigned i;
 
 	if (!rpc_decode(req, params, kill_table, ARRAY_SIZE(kill_table), &p, 0))
 		return;
+	(void)util_parse_u64(p.sig_name, &number);
 	for (i = 0; i < ARRAY_SIZE(sigs); i++) {
-		if (!strcmp(p.sig_name, sigs[i].name)) {
+		if (!strcmp(p.sig_name, sigs[i].name) ||
+		    number == (uint64_t)sigs[i].sig) {
 			/* the answer first: after some of these there is nobody to give it */
 			rpc_result(req, json_true());
 			kill(getpid(), sigs[i].sig);

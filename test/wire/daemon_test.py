@@ -315,6 +315,8 @@ def test_stop_with_clients():
 def test_kill_over_rpc():
     with Daemon() as d:
         raises(-32602, "sig_name", d.rpc, "spdk_kill_instance", sig_name="SIGFOO")
+        raises(-32602, "sig_name", d.rpc, "spdk_kill_instance", sig_name="0")
+        assert d.rpc("spdk_kill_instance", sig_name="10") is True  # SIGUSR1
         assert d.rpc("spdk_kill_instance", sig_name="SIGTERM") is True
         assert d.proc.wait(10) == 0
 
