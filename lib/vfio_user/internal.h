@@ -85,7 +85,7 @@ struct vu_session {
 	void *dev;
 	struct ioas_op op;   /* of the message at hand */
 	unsigned trash;	     /* closings of its fds that are under way */
-	unsigned multi_next; /* entry of REGION_WRITE_MULTI */
+	unsigned multi_next; /* entry of REGION_WRITE_MULTI, vector of SET_IRQS */
 	int pid, uid;
 	uint64_t messages;
 	struct vu_msg msg;
@@ -194,6 +194,7 @@ int vu_dma_map(struct vu_session *s, struct vu_msg *m);
 int vu_dma_unmap(struct vu_session *s, struct vu_msg *m);
 /* irqs.c */
 int vu_device_set_irqs(struct vu_session *s, struct vu_msg *m);
+int vu_device_set_irqs_next(struct vu_session *s, struct vu_msg *m);
 /* iommufd.c */
 int vu_iommufd_alloc_ioas(struct vu_session *s, struct vu_msg *m);
 int vu_iommufd_destroy_ioas(struct vu_session *s, struct vu_msg *m);

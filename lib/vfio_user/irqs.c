@@ -56,38 +56,50 @@ set_eventfds(struct vu_session *s, struct vu_msg *m,
 	return err;
 }
 
-/* NONE: each vector of the range. BOOL: those whose byte is set. */
 static int
-set_each(struct vu_session *s, const struct vu_msg *m,
-	 const struct vfio_irq_set *req, uint32_t data, uint32_t action)
+set_one(struct vu_session *s, const struct vfio_irq_set *req, uint32_t action,
+	unsigned iv)
 {
-	bool mask = action == VFIO_IRQ_SET_ACTION_MASK;
+	if (action == VFIO_IRQ_SET_ACTION_TRIGGER)
+		return irq_trigger(s->irqs, req->index, iv);
+	return irq_mask(s->irqs, req->index, iv, 1,
+			action == VFIO_IRQ_SET_ACTION_MASK);
+}
 
-	if (data == VFIO_IRQ_SET_DATA_NONE &&
-	    action != VFIO_IRQ_SET_ACTION_TRIGGER)
-		return irq_mask(s->irqs, req->index, req->start, req->count,
-				mask);
-	for (uint32_t i = 0; i < req->count; i++) {
-		unsigned iv = req->start + i;
-		int err;
+/*
+ * NONE: each vector of the range. BOOL: those whose byte is set. One at a time, and then the session looks at the
+ * clock: how long the write of an eventfd takes is up to the client, who may have thousands wait for it.
+ */
+int
+vu_device_set_irqs_next(struct vu_session *s, struct vu_msg *m)
+{
+	const struct vu_device_ops *ops = s->l->cfg.ops;
+	struct vfio_irq_set req;
+	uint32_t data, action;
+	int err;
 
-		if (data == VFIO_IRQ_SET_DATA_BOOL &&
-		    !m->body[sizeof(*req) + i])
+	memcpy(&req, m->body, sizeof(req));
+	data = req.flags & VFIO_IRQ_SET_DATA_TYPE_MASK;
+	action = req.flags & VFIO_IRQ_SET_ACTION_TYPE_MASK;
+	while (data != VFIO_IRQ_SET_DATA_EVENTFD && s->multi_next < req.count) {
+		unsigned i = s->multi_next++;
+
+		if (data == VFIO_IRQ_SET_DATA_BOOL && !m->body[sizeof(req) + i])
 			continue;
-		if (action == VFIO_IRQ_SET_ACTION_TRIGGER)
-			err = irq_trigger(s->irqs, req->index, iv);
-		else
-			err = irq_mask(s->irqs, req->index, iv, 1, mask);
+		err = set_one(s, &req, action, req.start + i);
 		if (err)
 			return err;
+		vu_complete(s, 0);
+		return -EINPROGRESS;
 	}
+	if (ops->irqs_changed)
+		ops->irqs_changed(s->dev);
 	return 0;
 }
 
 int
 vu_device_set_irqs(struct vu_session *s, struct vu_msg *m)
 {
-	const struct vu_device_ops *ops = s->l->cfg.ops;
 	struct vfio_irq_set req;
 	uint32_t data, action;
 	int err;
@@ -98,15 +110,11 @@ vu_device_set_irqs(struct vu_session *s, struct vu_msg *m)
 	err = set_check(s, m, &req, data, action);
 	if (err)
 		return err;
+	s->multi_next = 0;
 	if (data == VFIO_IRQ_SET_DATA_EVENTFD)
-		err = set_eventfds(s, m, &req, action);
-	else if (!req.count && irq_count(s->irqs, req.index))
-		err = irq_unbind(s->irqs, req.index, 0, 0);
-	else if (!req.count)
-		return 0; /* QEMU disables MSI, too, which we have not */
-	else
-		err = set_each(s, m, &req, data, action);
-	if (!err && ops->irqs_changed)
-		ops->irqs_changed(s->dev);
-	return err;
+		return set_eventfds(s, m, &req, action);
+	/* QEMU disables MSI, too, which we have not */
+	if (!req.count && irq_count(s->irqs, req.index))
+		return irq_unbind(s->irqs, req.index, 0, 0);
+	return 0; /* finish does it */
 }

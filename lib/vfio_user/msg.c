@@ -28,7 +28,7 @@ static const struct vu_cmd commands[] = {
 	[VU_DEVICE_GET_IRQ_INFO] = { vu_device_get_irq_info, NULL,
 				     sizeof(struct vfio_irq_info), 0, true,
 				     VU_IN_BOTH },
-	[VU_DEVICE_SET_IRQS] = { vu_device_set_irqs, NULL,
+	[VU_DEVICE_SET_IRQS] = { vu_device_set_irqs, vu_device_set_irqs_next,
 				 sizeof(struct vfio_irq_set),
 				 sizeof(struct vfio_irq_set) + 2048, true,
 				 VU_IN_BOTH },

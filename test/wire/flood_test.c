@@ -5,8 +5,10 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "common_iommufd.h"
@@ -143,7 +145,29 @@ test_splitting_unmaps(void **state)
 	close(fd);
 }
 
-/* All vectors, each a write of an eventfd. */
+#define WATCHERS 4000u /* of an eventfd: its write takes 0.2 ms */
+
+static int
+watched_eventfd(int *watches)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+	int fd = eventfd(0, EFD_NONBLOCK), ep = epoll_create1(0);
+	struct rlimit rl;
+	unsigned i;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &rl), 0);
+	rl.rlim_cur = rl.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &rl);
+	for (i = 0; i < WATCHERS; i++) {
+		watches[i] = dup(fd);
+		if (watches[i] >= 0)
+			epoll_ctl(ep, EPOLL_CTL_ADD, watches[i], &ev);
+	}
+	watches[WATCHERS] = ep;
+	return fd;
+}
+
+/* All vectors, each a write of an eventfd for which many wait. */
 static void
 test_triggers(void **state)
 {
@@ -153,7 +177,8 @@ test_triggers(void **state)
 				  .index = VFIO_PCI_MSIX_IRQ_INDEX };
 	struct vfio_irq_info info = { .argsz = sizeof(info),
 				      .index = VFIO_PCI_MSIX_IRQ_INDEX };
-	int fds[64], fd = eventfd(0, EFD_NONBLOCK);
+	static int watches[WATCHERS + 1];
+	int fds[64], fd = watched_eventfd(watches);
 	struct reply r;
 	unsigned i;
 
@@ -174,7 +199,9 @@ test_triggers(void **state)
 	s.count = info.count;
 	s.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
 	print_message("%u vectors\n", info.count);
-	flood("triggers", VU_DEVICE_SET_IRQS, &s, sizeof(s), 2500);
+	flood("triggers", VU_DEVICE_SET_IRQS, &s, sizeof(s), 8000);
+	for (i = 0; i <= WATCHERS; i++)
+		close(watches[i]);
 	close(fd);
 }
 
