@@ -6,6 +6,9 @@
 #include "internal.h"
 
 #define PIECE (64u << 10)
+/* What they take, about: getting scratch, and per byte of it; comparing a byte. */
+#define COST_NS(piece) (500 + (piece) / 32)
+#define COMPARE_NS(len) ((len) / 16)
 
 static void piece_done(struct bdev_io *io);
 
@@ -21,7 +24,7 @@ piece_submit(struct nvme_req *req, uint64_t off, uint32_t len)
 	struct bdev_io *io = &req->io;
 
 	/* the scratch's own iov lies at its end */
-	io->iov = (struct iovec *)((char *)req->buf + PIECE);
+	io->iov = (struct iovec *)((char *)req->buf + req->buf_len) - 1;
 	io->iov->iov_base = req->buf;
 	io->iov->iov_len = MIN(len, PIECE);
 	io->iovcnt = 1;
@@ -65,6 +68,7 @@ piece_done(struct bdev_io *io)
 	nvme_status_t st = io_result(req, io->err, BDEV_READ);
 
 	if (!st && is_compare(req)) {
+		group_cost(req->sq->group, COMPARE_NS(len));
 		if (!piece_equal(req, len))
 			st = NVME_DNR(NVME_MEDIA_SC(NVME_SC_COMPARE_FAILED));
 		if (ioas_faulted(req->sq->group->ioas))
@@ -97,18 +101,22 @@ piece_flushed(struct bdev_io *io)
 static nvme_status_t
 piece_start(struct nvme_req *req)
 {
+	uint32_t len, scratch;
 	nvme_status_t st;
 	uint64_t off;
-	uint32_t len;
 
 	st = io_range(req, &off, &len);
-	if (!st) /* first: that one waits for it is quickly found */
-		st = req_io_buf(req, PIECE + sizeof(struct iovec));
+	if (st)
+		return st;
+	scratch = MAX(MIN(len, PIECE), NVME_PAGE);
+	/* first: that one waits for it is quickly found */
+	st = req_io_buf(req, scratch + sizeof(struct iovec));
 	if (!st && is_compare(req))
 		st = req_map(req, len, IOAS_READ);
 	if (st)
 		return st;
 	req->done_len = 0;
+	group_cost(req->sq->group, COST_NS(scratch));
 	/* NVM Command Set 1.0 §1.4.2: Verify reads data units, but is no host read command */
 	req->ns->read_units += len >> 9;
 	req->ns->read_cmds += is_compare(req);

@@ -7,6 +7,9 @@
 
 #include "internal.h"
 
+#define RANGES_NS(n) (500 + 5 * (n)) /* what they take, about */
+#define FLUSHES_NS(n) (200 + (n))
+
 static void dsm_done(struct bdev_io *io);
 
 static bool
@@ -65,6 +68,7 @@ io_dsm(struct nvme_req *req)
 	if (st)
 		return st;
 	r = req->buf;
+	group_cost(req->sq->group, RANGES_NS(n));
 	for (uint32_t i = 0; i < n; i++)
 		if (!dsm_valid(req->ns, &r[i]))
 			return NVME_DNR(NVME_SC_LBA_RANGE);
@@ -79,13 +83,19 @@ io_dsm(struct nvme_req *req)
 
 static void flush_done(struct bdev_io *io);
 
+static uint32_t
+most_ns(const struct nvme_req *req)
+{
+	return subsys_config(req->sq->group->ctrl->subsys)->max_namespaces;
+}
+
 /* The next namespace with a cache; false: no more. */
 static bool
 flush_next(struct nvme_req *req)
 {
 	struct nvme_group *g = req->sq->group;
 
-	while (req->step < NVME_MAX_NS) {
+	while (req->step < most_ns(req)) {
 		struct nvme_nsref *ns = g->ns[req->step++];
 
 		if (!ns || ns->removing || !ns->write_cache ||
@@ -122,5 +132,6 @@ io_flush_all(struct nvme_req *req)
 	req_slow(req);
 	req->step = 0;
 	req->done_len = 0;
+	group_cost(req->sq->group, FLUSHES_NS(most_ns(req)));
 	return flush_next(req) ? NVME_PENDING : NVME_OK;
 }

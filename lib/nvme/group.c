@@ -264,6 +264,18 @@ group_step(struct nvme_group *g)
 		ctrl_step(g->ctrl);
 }
 
+#define REST 8u /* times as long as it took */
+#define REST_MAX_NS 1000000u
+
+void
+group_cost(struct nvme_group *g, uint64_t ns)
+{
+	uint64_t now = *g->core->clock;
+	uint64_t until = MAX(g->rest_until, now) + REST * ns;
+
+	g->rest_until = MIN(until, now + REST_MAX_NS);
+}
+
 /* ---- settings ---- */
 
 /* Neither the admin queue, nor vectors whose Coalescing Disable is set (NVMe 2.0 §5.27.1.7). */

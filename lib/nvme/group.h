@@ -51,6 +51,7 @@ struct nvme_group {
 	struct nvme_sq *denied; /* first that had to wait, in this round */
 	uint32_t admin_quota, admin_inflight;
 	uint64_t admin_due; /* beside a light client: the next admin commands */
+	uint64_t rest_until; /* likewise: commands at all */
 	uint32_t nsqs;
 	uint32_t pairs; /* doorbells up to its last queue's that there ever was */
 	uint32_t iov_quota, iov_used; /* long iov arrays */
@@ -140,6 +141,8 @@ void group_hush(struct nvme_group *g, uint8_t level);
 void group_free_queues(struct nvme_group *g);
 void group_reset(struct nvme_group *g); /* queues and what the host has set */
 void group_set(struct nvme_group *g, const struct group_settings *set);
+/* A command took @ns of the core beside what all take: beside a light client its controller fetches less. */
+void group_cost(struct nvme_group *g, uint64_t ns);
 void group_intx(struct nvme_group *g);
 bool group_unread(struct nvme_group *g);    /* on queues with interrupts */
 void group_intx_soon(struct nvme_group *g); /* once a round */

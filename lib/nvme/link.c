@@ -255,6 +255,8 @@ link_report(struct nvme_ctrl *ctrl)
 
 /* ---- Identify CNS 13h: only the control reactor knows them all ---- */
 
+#define IDS_NS 1000u /* what it takes, about */
+
 struct ids_call {
 	struct reactor_msg msg;
 	struct ctrl_link *link;
@@ -307,6 +309,7 @@ link_list_ctrls(struct nvme_ctrl *ctrl, struct nvme_req *req)
 
 	if (!c)
 		return NVME_SC_INTERNAL;
+	group_cost(&ctrl->group, IDS_NS);
 	c->link = ctrl->link;
 	c->req = req;
 	c->msg.fn = ids_arrived;

@@ -8,6 +8,8 @@
 #include "internal.h"
 
 #define LIST_ENTRIES (NVME_PAGE / sizeof(uint64_t))
+#define PRP_USUAL 64u /* more of them cost, each about: */
+#define PRP_NS 8u
 
 static nvme_status_t
 prp_add(struct nvme_req *req, uint64_t prp, uint32_t len, uint32_t prot,
@@ -55,6 +57,8 @@ prp_list(struct nvme_req *req, uint64_t iova, uint32_t len, uint32_t prot,
 
 	if (iova & 7)
 		return NVME_SC_PRP_INVALID_OFFSET;
+	if (left > PRP_USUAL)
+		group_cost(req->sq->group, (left - PRP_USUAL) * PRP_NS);
 	for (;;) {
 		uint32_t room = (uint32_t)(NVME_PAGE - iova % NVME_PAGE) / 8;
 		uint32_t n = MIN(left, room);

@@ -10,6 +10,8 @@
 
 #define SGL_MAX_DESC 1024u /* four times the pages of the longest transfer */
 #define SGL_CHUNK 32u	   /* descriptors copied at once */
+#define SGL_USUAL 64u	   /* more of them cost, each about: */
+#define SGL_NS 10u
 
 struct sgl_walk {
 	struct nvme_req *req;
@@ -186,5 +188,7 @@ sgl_map(struct nvme_req *req, const struct nvme_sgl *sgl, uint32_t len,
 		st = sgl_segment(&w, &seg, &more);
 	if (!st && w.left)
 		st = NVME_SC_SGL_INVALID_DATA;
+	if (w.descs > SGL_USUAL)
+		group_cost(req->sq->group, (w.descs - SGL_USUAL) * SGL_NS);
 	return st;
 }

@@ -76,6 +76,8 @@ round_begin(struct nvme_group *g)
 	g->budget = MAX(FETCH_MAX / MAX(g->busy, 1u), FETCH_LEAST);
 	g->busy = 0;
 	g->blocks_left = (int32_t)((ROUND_BYTES >> g->block_shift) - FETCH_MAX);
+	if (unlikely(g->beside && *core->clock < g->rest_until))
+		g->blocks_left = 0; /* group_cost() */
 }
 
 /*

@@ -175,7 +175,7 @@ test_scratch(void **state)
 	assert_int_equal(guest_create_q(g, 2, 256, false), 0);
 	fake_bdev_hold(w->disk, true);
 	for (unsigned i = 0; i < 200; i++)
-		guest_put(g, 2, op(12, 1, 0, 1));
+		guest_put(g, 2, op(12, 1, 0, 128));
 	guest_ring(g, 2);
 	guest_step(g, 50);
 	assert_in_range(fake_bdev_held(w->disk), 32, 64);
