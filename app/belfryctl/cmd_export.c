@@ -84,26 +84,24 @@ ensure_dir(const char *dir, const struct ctl_opt *opts, struct undo *u)
 	const char *group = ctl_opt(opts, "group");
 	uid_t uid = id_of(ctl_opt(opts, "owner"), false);
 	gid_t gid = id_of(group, true);
-	char *path;
+	char *path = ctl_path(dir);
 
-	if (mkdir(dir, 0700) == 0) {
+	if (mkdir(path, 0700) == 0) {
 		u->dir = true;
-		if (chown(dir, uid, gid) || (group && chmod(dir, 0710))) {
-			fprintf(stderr,
-				"belfryctl: cannot give directory %s to --owner or --group: %s\n",
-				dir, strerror(errno));
-			rmdir(dir);
-			return NULL;
-		}
-	} else if (errno != EEXIST) {
-		fprintf(stderr, "belfryctl: cannot create directory %s: %s\n",
+		if (!chown(path, uid, gid) && (!group || !chmod(path, 0710)))
+			return path;
+		util_complain(
+			"cannot give directory %s to --owner or --group: %s",
 			dir, strerror(errno));
-		return NULL;
+		rmdir(path);
+	} else if (errno == EEXIST) {
+		return path;
+	} else {
+		util_complain("cannot create directory %s: %s", dir,
+			      strerror(errno));
 	}
-	path = realpath(dir, NULL);
-	if (!path)
-		fprintf(stderr, "belfryctl: %s: %s\n", dir, strerror(errno));
-	return path;
+	free(path);
+	return NULL;
 }
 
 static bool

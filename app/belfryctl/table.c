@@ -192,8 +192,8 @@ ctl_sleep(double seconds)
 	nanosleep(&ts, NULL);
 }
 
-char *
-ctl_path(const char *path)
+static char *
+whole_path(const char *path)
 {
 	char *whole = realpath(path, NULL), *a, *b, *dir;
 
@@ -207,5 +207,20 @@ ctl_path(const char *path)
 	free(dir);
 	free(a);
 	free(b);
+	return whole;
+}
+
+char *
+ctl_path(const char *path)
+{
+	char *whole = whole_path(path);
+	json_t *s = json_string(whole);
+
+	/* where we are, or where a link leads, may have any name */
+	if (!s) {
+		util_complain("the whole path of '%s' is no UTF-8", path);
+		exit(CTL_FAILED);
+	}
+	json_decref(s);
 	return whole;
 }

@@ -11,6 +11,8 @@
 
 #include "internal.h"
 
+#define SAID_MAX 16 /* unknown members of a request that are named in the log */
+
 static const char *
 type_name(enum rpc_type type)
 {
@@ -152,6 +154,7 @@ unknown_ok(struct rpc_req *req, const json_t *params,
 	   const struct rpc_param *table, size_t n, bool relaxed)
 {
 	const char *key;
+	unsigned said = 0;
 	char known[640];
 	json_t *v;
 	size_t i;
@@ -160,12 +163,12 @@ unknown_ok(struct rpc_req *req, const json_t *params,
 		for (i = 0; i < n; i++)
 			if (!strcmp(table[i].name, key))
 				break;
-		if (i == n && relaxed) {
+		if (i == n && relaxed && ++said <= SAID_MAX) {
 			log_notice(
 				"%s: '%.64s' is unknown here and has no effect: %s",
 				rpc_req_method(req)->name, key,
 				known_names(table, n, known, sizeof(known)));
-		} else if (i == n) {
+		} else if (i == n && !relaxed) {
 			rpc_error(
 				req, RPC_INVALID_PARAMS,
 				"Invalid parameters: unknown member '%.128s': %s",
@@ -174,6 +177,9 @@ unknown_ok(struct rpc_req *req, const json_t *params,
 			return false;
 		}
 	}
+	if (said > SAID_MAX)
+		log_notice("%s: %u more members are unknown",
+			   rpc_req_method(req)->name, said - SAID_MAX);
 	return true;
 }
 

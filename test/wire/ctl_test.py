@@ -343,6 +343,17 @@ def test_wait():
         assert time.monotonic() - start < 5
 
 
+def test_odd_folder():
+    """A path goes into JSON as a whole, so the folder's name must be one that JSON has."""
+    with Daemon() as d:
+        odd = d.dir.encode() + b"/\xff"
+        os.mkdir(odd)
+        good(d, "bdev", "create", "malloc", "m", "1M")
+        for args in (["bdev", "create", "aio", "x", "disk"], ["export", "m", "vm"], ["unexport", "vm"]):
+            r = ctl(d, *args, cwd=odd)
+            assert r.returncode == 1 and "is no UTF-8" in r.stderr and not os.listdir(odd), r
+
+
 def test_sizes():
     """All forms of a size are understood alike."""
     with Daemon() as d:

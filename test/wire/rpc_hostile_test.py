@@ -154,6 +154,14 @@ def test_cut_names_are_named():
                         or "longer than" in e.message or "unknown member" in e.message, (method, e.message)
 
 
+def test_unknown_members():
+    """Thousands of them, where they are only told of: a few lines of the log."""
+    with Daemon() as d:
+        d.rpc("nvmf_create_transport", trtype="VFIOUSER", **{f"odd{i}": i for i in range(2000)})
+        said = d.logged()
+        assert said.count("is unknown here and has no effect") == 16 and "1984 more members are unknown" in said, len(said)
+
+
 # What each integer of a method makes at the ends of its range.
 NUMBERS = [-1, 0, 1, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**44, 2**62, 2**63 - 1, 0.5, -0.0, 1e308, 512.0]
 
