@@ -50,8 +50,12 @@ bdev_reactors_free(void)
 	for (unsigned i = 0; i < REACTOR_MAX; i++) {
 		struct bdev_reactor *br = reactors[i];
 
-		if (!br || br->hung)
+		if (!br)
 			continue;
+		if (br->hung) { /* the next bdev_fini() looks again */
+			br->hung = false;
+			continue;
+		}
 		aio_engine_destroy(br->aio);
 		uring_engine_destroy(br->uring);
 		reactor_mem_free(br, sizeof(*br));

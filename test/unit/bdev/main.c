@@ -20,6 +20,8 @@ unit_start(uint32_t spin_us)
 
 	assert_int_equal(reactors_init(&cfg), 0);
 	assert_int_equal(bdev_init(), 0);
+	assert_ptr_equal(bdev_reactor_self()->reactor, reactor_get(0));
+	assert_false(bdev_reactor_self()->hung); /* not the last one's */
 }
 
 int
@@ -233,11 +235,9 @@ main(void)
 	strcpy(dir, "/var/tmp/belfry-bdev-XXXXXX");
 	if (!mkdtemp(dir))
 		return 1;
-	/* First: a device that hangs in core_tests() keeps its reactor's engine. */
-	failed = file_tests() + uring_tests() + block_tests();
-	failed += core_tests() + backend_tests() + malloc_tests() +
-		  stacked_tests() + qos_tests() + threads_tests() +
-		  histogram_tests();
+	failed = core_tests() + backend_tests() + file_tests() + uring_tests() +
+		 block_tests() + malloc_tests() + stacked_tests() +
+		 qos_tests() + threads_tests() + histogram_tests();
 	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
 	return failed + !!system(cmd);
 }
