@@ -141,15 +141,27 @@ arena_close(struct arena *a)
 		free(s);
 }
 
+static void
+arena_put_none(uint64_t addr, uint64_t len)
+{
+	mmap((void *)(uintptr_t)addr, len, PROT_NONE,
+	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	arena_advise(addr, len);
+}
+
 int
 arena_mmap(uint64_t addr, uint64_t len, int prot, int fd, uint64_t off)
 {
 	/* NORESERVE: huge pages that the client has not reserved are not ours to take. */
 	void *p = mmap((void *)(uintptr_t)addr, len, prot,
 		       MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, (off_t)off);
+	int err = -errno;
 
-	if (p == MAP_FAILED)
-		return -errno;
+	if (p == MAP_FAILED) {
+		/* Before Linux 6.12 what was there may have gone by then: a hole. */
+		arena_put_none(addr, len);
+		return err;
+	}
 	arena_advise(addr, len);
 	return 0;
 }
@@ -169,9 +181,7 @@ arena_give_back(uint64_t addr, uint64_t len, uint64_t *pos, uint64_t until_ns)
 		else
 			*pos += n;
 	}
-	mmap((void *)(uintptr_t)addr, len, PROT_NONE,
-	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-	arena_advise(addr, len);
+	arena_put_none(addr, len);
 	return true;
 }
 

@@ -117,13 +117,13 @@ struct file {
 /* ---- region.c: what is mapped: windows (legacy) and mappings (iommufd) ---- */
 
 struct region {
-	struct list hash;   /* legacy: in ctx->windows; empty once it goes */
-	struct list node;   /* in ctx->lingering, releasing or rel_batch */
-	struct list all;    /* in ctx->regions */
-	struct file_id id;  /* legacy */
-	struct file *file;  /* iommufd */
-	struct span *span;  /* iommufd */
-	uint64_t off;	    /* file offset of addr */
+	struct list hash;  /* legacy: in ctx->windows; empty once it goes */
+	struct list node;  /* in ctx->lingering, releasing or rel_batch */
+	struct list all;   /* in ctx->regions */
+	struct file_id id; /* legacy */
+	struct file *file; /* iommufd */
+	struct span *span; /* iommufd */
+	uint64_t off; /* file offset: legacy, of addr; iommufd, of the extent */
 	uint64_t addr, len; /* what is mapped */
 	uint64_t room;	    /* what it may grow to: all of it is given back */
 	uint64_t gone;	    /* give-back: how far */
