@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * aio and uring on raw block devices: loop devices of both block lengths, whose
- * file shows what arrived, and whose counters show what was flushed.
+ * file shows what arrived, and whose counters show what was flushed. And disks
+ * that are full, or hang.
  */
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "file.h"
@@ -331,6 +333,69 @@ shrinks_and_grows(unsigned block_len)
 	loop_end(&l);
 }
 
+/* A file of @len bytes where there is room for a part of them. False: not here. */
+static bool
+full_file(char *path, size_t size, uint64_t len, const char *options)
+{
+	char dir[] = "/var/tmp/belfry-full-XXXXXX";
+	struct unit_ctl u;
+	bool ok;
+	int fd;
+
+	assert_non_null(mkdtemp(dir));
+	ok = !mount("none", dir, "tmpfs", 0, options);
+	if (ok) {
+		snprintf(path, size, "%s/f", dir);
+		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		assert_true(fd >= 0);
+		assert_int_equal(ftruncate(fd, (off_t)len), 0);
+		close(fd);
+		assert_int_equal(unit_disk("a", path, 512, &u), 0);
+		umount2(dir, MNT_DETACH); /* the disk keeps it */
+	}
+	rmdir(dir);
+	return ok;
+}
+
+/* What was taken stays, what finds no room says so, and room that is made is used. */
+static void
+full_file_system(void **state)
+{
+	enum { STEP = 256 << 10, N = LEN / STEP };
+	struct unit_dev d;
+	char path[64];
+	unsigned fit = 0;
+
+	if (!full_file(path, sizeof(path), LEN, "size=1m")) {
+		print_message("skipped: may not mount: %s\n", strerror(errno));
+		skip();
+	}
+	unit_open(&d, "a");
+	unit_fill(buf, LEN, 9);
+	for (unsigned i = 0; i < N; i++) {
+		int err = unit_rw(d.ch, BDEV_WRITE, i * STEP, buf + i * STEP,
+				  STEP);
+
+		fit += !err;
+		assert_int_equal(err, i < fit ? 0 : -ENOSPC);
+	}
+	assert_true(fit > 0 && fit < N);
+	assert_int_equal(unit_rw(d.ch, BDEV_WRITE_ZEROES, LEN - STEP, NULL,
+				 STEP),
+			 -ENOSPC);
+	assert_int_equal(unit_rw(d.ch, BDEV_FLUSH, 0, NULL, 0), 0);
+	for (unsigned i = 0; i < fit; i++)
+		assert_int_equal(unit_rw(d.ch, BDEV_READ, i * STEP,
+					 back + i * STEP, STEP),
+				 0);
+	assert_memory_equal(buf, back, fit * STEP);
+	assert_int_equal(unit_rw(d.ch, BDEV_DISCARD, 0, NULL, STEP), 0);
+	assert_int_equal(unit_rw(d.ch, BDEV_WRITE, LEN - STEP, buf, STEP), 0);
+	assert_int_equal(unit_rw(d.ch, BDEV_READ, LEN - STEP, back, STEP), 0);
+	assert_memory_equal(buf, back, STEP);
+	unit_close(&d);
+}
+
 /* A disk that does not come back leaves buffers for the misaligned I/O of others. */
 static void
 hung_disk_leaves_buffers(void **state)
@@ -418,6 +483,8 @@ block_tests(void)
 		T(discards_and_zeroes),
 		T(flushes_reach_the_device),
 		T(shrinks_and_grows),
+		cmocka_unit_test_setup_teardown(full_file_system, unit_setup,
+						unit_teardown),
 		cmocka_unit_test_setup_teardown(hung_disk_leaves_buffers,
 						unit_setup, unit_teardown),
 	};
