@@ -199,7 +199,7 @@ test_triggers(void **state)
 	s.count = info.count;
 	s.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
 	print_message("%u vectors\n", info.count);
-	flood("triggers", VU_DEVICE_SET_IRQS, &s, sizeof(s), 8000);
+	flood("triggers", VU_DEVICE_SET_IRQS, &s, sizeof(s), 30000);
 	for (i = 0; i <= WATCHERS; i++)
 		close(watches[i]);
 	close(fd);
@@ -260,6 +260,21 @@ test_crumbs(void **state)
 	}
 }
 
+/* All doorbells at once, most of which do not exist: each is told to the host. */
+static void
+test_doorbells(void **state)
+{
+	struct {
+		struct vu_region_access a;
+		uint32_t db[1024];
+	} w = { { 0x1000, 0, sizeof(w.db) }, { 0 } };
+	unsigned i;
+
+	for (i = 0; i < 1024; i++)
+		w.db[i] = i < 4 ? 0 : i;
+	flood("doorbells", VU_REGION_WRITE, &w, sizeof(w), 2500);
+}
+
 /* Connected, greeted and gone, on and on. */
 static void
 test_comings(void **state)
@@ -314,7 +329,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_splitting_unmaps), TEST(test_triggers),
 		TEST(test_bindings),	     TEST(test_crumbs),
-		TEST(test_comings),	     TEST(test_detach),
+		TEST(test_doorbells),	     TEST(test_comings),
+		TEST(test_detach),
 	};
 
 	return cmocka_run_group_tests_name("wire flood", tests, daemon_setup,
