@@ -16,7 +16,10 @@ struct admin_cmd {
 	uint32_t effects; /* NVMe 2.0 §5.16.1.6, beside CSUPP */
 };
 
-/* NVMe 2.0 §5.1. The answer tells only whether it was aborted. */
+/*
+ * NVMe 2.0 §5.1. The answer tells only whether it was aborted; and then it comes behind
+ * the completion of what was.
+ */
 static nvme_status_t
 abort_cmd(struct nvme_ctrl *ctrl, struct nvme_req *req)
 {
@@ -33,8 +36,14 @@ abort_cmd(struct nvme_ctrl *ctrl, struct nvme_req *req)
 	list_for_each(r, &sq->inflight, node) {
 		if (r->sqe.cid != cid || r == req)
 			continue;
-		if (r->abort ? r->abort(r) : bdev_cancel(&r->io))
+		if (r->abort) {
+			req->dw0 = !r->abort(r);
+		} else if (!r->aborter && bdev_cancel(&r->io)) {
 			req->dw0 = 0;
+			req_slow(r);
+			r->aborter = req;
+			return NVME_PENDING;
+		}
 		break;
 	}
 	return NVME_OK;

@@ -38,23 +38,31 @@ piece_submit(struct nvme_req *req, uint64_t off, uint32_t len)
 	bdev_submit(io);
 }
 
+/* A copy is compared: memcmp() may go astray where bytes change under it (glibc bug 29863). */
 static bool
 piece_equal(const struct nvme_req *req, uint32_t len)
 {
 	const struct iovec *iov = req->iov, *end = iov + req->iovcnt;
 	const char *want = req->buf;
 	uint64_t off = req->done_len;
+	char copy[NVME_PAGE];
 
 	for (; iov < end && off >= iov->iov_len; iov++)
 		off -= iov->iov_len;
-	for (; len; iov++) {
+	while (len) {
 		uint32_t n = (uint32_t)MIN(len, iov->iov_len - off);
 
-		if (memcmp(want, (char *)iov->iov_base + off, n))
+		n = MIN(n, sizeof(copy));
+		guest_copy(copy, (char *)iov->iov_base + off, n);
+		if (memcmp(want, copy, n))
 			return false;
 		want += n;
 		len -= n;
-		off = 0;
+		off += n;
+		if (off == iov->iov_len) {
+			iov++;
+			off = 0;
+		}
 	}
 	return true;
 }

@@ -159,6 +159,19 @@ group_close(struct nvme_group *g)
 
 /* ---- coming to rest ---- */
 
+/* What is under way has nobody any more who would hear of its failure. */
+static void
+sq_mute(struct nvme_sq *sq)
+{
+	struct nvme_req *req;
+
+	list_for_each(req, &sq->inflight, node) {
+		req_slow(req);
+		req->flags |= REQ_NO_LOG;
+	}
+	sq_cancel(sq);
+}
+
 /* STOP: nothing is fetched. MUTE: nothing is posted any more; I/O with a device goes on. */
 void
 group_hush(struct nvme_group *g, uint8_t level)
@@ -170,7 +183,7 @@ group_hush(struct nvme_group *g, uint8_t level)
 		if (g->sqs[i])
 			g->sqs[i]->stop |= SQ_STOP_CTRL;
 		if (level == HUSH_MUTE && g->sqs[i])
-			sq_cancel(g->sqs[i]);
+			sq_mute(g->sqs[i]);
 		if (level < HUSH_MUTE || !g->cqs[i])
 			continue;
 		g->cqs[i]->hold |= CQ_HOLD_MUTE;

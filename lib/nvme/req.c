@@ -45,17 +45,21 @@ void
 req_free_slow(struct nvme_req *req)
 {
 	struct nvme_group *g = req->sq->group;
+	struct nvme_req *aborter = req->aborter;
 
 	req_give_back(req);
 	req->step = 0;
 	req->done_len = 0;
 	req->abort = NULL;
+	req->aborter = NULL;
 	req->deadline = 0;
 	req->dw = 0;
 	req->flags = 0;
 	list_remove(&req->wait);
 	if (!list_empty(&g->buf_waits))
 		group_work(g);
+	if (aborter)
+		req_complete(aborter, NVME_OK);
 }
 
 static void

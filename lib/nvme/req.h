@@ -45,6 +45,8 @@ struct nvme_req {
 	 * has no room for that (never while it is muted).
 	 */
 	bool (*abort)(struct nvme_req *req);
+	struct nvme_req
+		*aborter; /* an Abort, to be answered when this has ended */
 	uint64_t deadline; /* of a wait for memory that was just unmapped; 0: has not waited */
 	struct list
 		wait; /* the group's mem_waits, mem_old, late_waits, late_old, buf_waits */

@@ -139,12 +139,9 @@ abort_held(struct nvme_sq *sq)
 {
 	struct nvme_req *req, *tmp;
 
-	list_for_each_safe(req, tmp, &sq->inflight, node) {
-		req_slow(req);
-		req->flags |= REQ_NO_LOG;
+	list_for_each_safe(req, tmp, &sq->inflight, node)
 		if (req->abort)
 			req->abort(req);
-	}
 }
 
 void

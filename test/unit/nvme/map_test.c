@@ -2,6 +2,7 @@
 /* Memory that comes and goes under a running controller. */
 #include "unit.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 #define P 4096u
@@ -116,6 +117,60 @@ test_other_memory(void **state)
 		assert_int_equal(guest_cmd(g, 2, guest_rw(g, 2, 0, 1, buf, 512),
 					   NULL),
 				 0);
+}
+
+static void
+limit_set(struct bdev_ctl *c, int err)
+{
+	assert_int_equal(err, 0);
+	c->bdev = NULL;
+}
+
+static void
+set_limit(struct guest *g, uint64_t ios)
+{
+	const uint64_t limits[BDEV_LIMITS] = { [BDEV_RW_IOS] = ios };
+	struct bdev_ctl ctl = { .done = limit_set, .bdev = (void *)1 };
+
+	if (bdev_set_limits("disk", limits, &ctl) == -EINPROGRESS)
+		while (ctl.bdev)
+			guest_step(g, 1);
+	guest_step(g, 50);
+}
+
+/* A command is aborted whose completion has to wait; so has the Abort's. */
+static void
+test_abort_comes_second(void **state)
+{
+	struct nvme_sqe abort = { .opcode = 8 };
+	struct world *w = *state;
+	struct guest *g = &w->g;
+	iova_t buf = guest_alloc(g, P);
+	struct nvme_cqe cqe;
+	uint16_t cid;
+
+	queue_apart(g, 64);
+	set_limit(g, 1);
+	assert_int_equal(guest_cmd(g, 2, guest_rw(g, 2, 0, 1, buf, 512), NULL),
+			 0);
+	cid = guest_submit(g, 2, guest_rw(g, 2, 1, 1, buf, 512));
+	guest_step(g, 5);
+	assert_int_equal(guest_unmap(g, RING + 0x10000, 4 * P), 0);
+	abort.cdw10 = (uint32_t)cid << 16 | 2;
+	cid = guest_submit(g, 0, abort);
+	guest_step(g, 50);
+	assert_false(guest_take(g, 0, &cqe));
+	assert_int_equal(guest_cmd(g, 0, abort, &cqe), 0); /* not again */
+	assert_int_equal(cqe.dw0, 1);
+	assert_int_equal(
+		guest_map(g, RING + 0x10000, 4 * P, OTHER + 0x10000, 3), 0);
+	assert_true(guest_wait(g, 0, &cqe));
+	assert_int_equal(cqe.cid, cid);
+	assert_int_equal(cqe.dw0, 0);
+	assert_true(guest_take(g, 2, &cqe));
+	assert_int_equal(cqe.status >> 1 & 0x7ff, NVME_SC_ABORT_REQ);
+	assert_int_equal(g->ctrl->group.admin_inflight, 0);
+	set_limit(g, 0);
 }
 
 static void
@@ -437,6 +492,8 @@ map_tests(void)
 						world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_other_memory, world_setup,
 						world_teardown),
+		cmocka_unit_test_setup_teardown(test_abort_comes_second,
+						world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_lost_for_good, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_data_in_flight,

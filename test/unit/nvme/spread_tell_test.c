@@ -48,6 +48,26 @@ tells_errors(struct spread *s)
 	assert_int_equal(ctrl->events.queued, 1);
 }
 
+/* What a reset ends did not fail, wherever it was. */
+static void
+resets_tell_nothing(struct spread *s)
+{
+	struct nvme_ctrl *ctrl = s->g.ctrl;
+	uint64_t before = ctrl->error_count;
+
+	spread_hold(s, 1);
+	spread_hold(s, 2);
+	guest_wr(&s->g, NVME_REG_CC, 0);
+	guest_step(&s->g, 300);
+	fake_bdev_hold(s->disk, false);
+	fake_bdev_release(s->disk, 100, -EIO);
+	guest_step(&s->g, 300);
+	assert_int_equal(guest_rd(&s->g, NVME_REG_CSTS), 0);
+	assert_int_equal(ctrl->error_count, before);
+	guest_forget_q(&s->g);
+	assert_int_equal(spread_enable(s, 2), 1);
+}
+
 /* More errors while the message is under way than an error log has. */
 static void
 tells_many_errors(struct spread *s)
@@ -236,6 +256,7 @@ static const struct scenario scenarios[] = {
 	{ "a failure elsewhere is the controller's", fails, POLLED },
 	{ "errors reach the log", tells_errors, POLLED },
 	{ "more errors than the log has", tells_many_errors, POLLED },
+	{ "what a reset ends is no error", resets_tell_nothing, POLLED },
 	{ "SMART counts all", counts, POLLED },
 	{ "features hold everywhere", features, POLLED },
 	{ "reports are true", reports, POLLED },
