@@ -333,6 +333,64 @@ shrinks_and_grows(unsigned block_len)
 	loop_end(&l);
 }
 
+static bool
+is_of_a_lost_disk(int err)
+{
+	return err == -EIO || err == -ENOSPC || err == -ENXIO || err == -ENODEV;
+}
+
+/* It goes with I/O under way: all of that ends, later ones fail, the device can be deleted. */
+static void
+goes_away(unsigned block_len)
+{
+	enum { N = 128 };
+	static const unsigned ops[] = { BDEV_READ, BDEV_WRITE, BDEV_DISCARD,
+					BDEV_WRITE_ZEROES };
+	struct unit_io *u = calloc(N, sizeof(*u));
+	struct unit_dev d;
+	struct unit_ctl c;
+	struct loop l;
+	int fd;
+
+	loop_start(&l, block_len);
+	assert_int_equal(unit_disk("a", l.path, block_len, &c), 0);
+	unit_open(&d, "a");
+	close(l.fd); /* else it would stay for us */
+	fd = file_of(bdev_of(d.desc))->fd;
+	for (unsigned i = 0; i < N; i++) {
+		unit_io(&u[i], d.ch, ops[i & 1], i * 4096,
+			buf + i * 4096 + i / 2 % 2, 4096);
+		u[i].io.flags = i % 4 == 3 ? BDEV_IO_FUA : 0;
+		bdev_submit(&u[i].io);
+		if (i == N / 2)
+			bdev_kick();
+	}
+	assert_int_equal(ioctl(fd, LOOP_CLR_FD, 0), 0);
+	for (unsigned i = 0; i < N; i++) {
+		int err = unit_wait(&u[i]);
+
+		assert_true(!err || is_of_a_lost_disk(err));
+	}
+	/* It stays while others look at it, as udev does when it comes. */
+	for (unsigned i = 0; i < 200 && !unit_rw(d.ch, BDEV_READ, 0, buf, 4096);
+	     i++) {
+		usleep(10000);
+		ioctl(fd, LOOP_CLR_FD, 0);
+	}
+	for (unsigned i = 0; i < 2 * ARRAY_SIZE(ops); i++) {
+		int err = unit_rw(d.ch, ops[i / 2], 0, buf + (i & 1), 4096);
+
+		if (!is_of_a_lost_disk(err))
+			fail_msg("op %u: %d", ops[i / 2], err);
+	}
+	assert_int_equal(bdev_inflight(), 0);
+	assert_int_equal(bdev_delete("a", NULL, unit_ctl(&c)), -EINPROGRESS);
+	unit_close(&d);
+	assert_int_equal(unit_answer(&c, -EINPROGRESS), 0);
+	close(l.file);
+	free(u);
+}
+
 /* A file of @len bytes where there is room for a part of them. False: not here. */
 static bool
 full_file(char *path, size_t size, uint64_t len, const char *options)
@@ -454,6 +512,7 @@ ROW(keeps_data)
 ROW(discards_and_zeroes)
 ROW(flushes_reach_the_device)
 ROW(shrinks_and_grows)
+ROW(goes_away)
 
 static int
 buffers(void **state)
@@ -483,6 +542,7 @@ block_tests(void)
 		T(discards_and_zeroes),
 		T(flushes_reach_the_device),
 		T(shrinks_and_grows),
+		T(goes_away),
 		cmocka_unit_test_setup_teardown(full_file_system, unit_setup,
 						unit_teardown),
 		cmocka_unit_test_setup_teardown(hung_disk_leaves_buffers,
