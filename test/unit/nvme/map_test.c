@@ -170,6 +170,17 @@ test_abort_comes_second(void **state)
 	assert_true(guest_take(g, 2, &cqe));
 	assert_int_equal(cqe.status >> 1 & 0x7ff, NVME_SC_ABORT_REQ);
 	assert_int_equal(g->ctrl->group.admin_inflight, 0);
+	/* nor does one that waits hold up a reset */
+	cid = guest_submit(g, 2, guest_rw(g, 2, 1, 1, buf, 512));
+	guest_step(g, 5);
+	assert_int_equal(guest_unmap(g, RING + 0x10000, 4 * P), 0);
+	abort.cdw10 = (uint32_t)cid << 16 | 2;
+	guest_submit(g, 0, abort);
+	guest_step(g, 50);
+	assert_int_equal(g->ctrl->group.admin_inflight, 1);
+	guest_disable(g);
+	assert_int_equal(g->ctrl->group.admin_inflight, 0);
+	assert_int_equal(guest_enable(g, 32), RDY);
 	set_limit(g, 0);
 }
 
