@@ -49,25 +49,12 @@ rpc_get_methods(struct rpc_req *req, const json_t *params)
 /* ---- start ---- */
 
 static void
-answer_ready(void *arg)
-{
-	rpc_result(arg, json_true());
-}
-
-static void
-wait_ready(struct rpc_req *req)
-{
-	if (target_when_ready(answer_ready, req))
-		rpc_errno(req, -ENOMEM, NULL);
-}
-
-static void
 rpc_start_init(struct rpc_req *req, const json_t *params)
 {
 	if (!no_params(req, params))
 		return;
 	if (target_begin())
-		wait_ready(req);
+		target_when_ready(req);
 	else
 		rpc_error(req, RPC_INVALID_STATE,
 			  "the framework is being initialized already");
@@ -77,7 +64,7 @@ static void
 rpc_wait_init(struct rpc_req *req, const json_t *params)
 {
 	if (no_params(req, params))
-		wait_ready(req);
+		target_when_ready(req);
 }
 
 /* ---- configuration ---- */

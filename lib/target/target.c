@@ -15,16 +15,19 @@
 
 #define STOP_NS 10000000000ull
 
+#define SWEEP \
+	1024 /* after so many new waiters, those whose client has gone go, too */
+
 struct waiter {
 	struct list node;
-	void (*fn)(void *arg);
-	void *arg;
+	struct rpc_req *req;
 };
 
 static struct {
 	struct target_options opts;
 	struct rpc_server *servers[2];
 	struct list waiters;
+	unsigned asked; /* waiters so far */
 	bool begun, ready, stopping, sweeping, finishing;
 	int code;
 	struct reactor_msg begin_msg;
@@ -41,28 +44,44 @@ target_arena_len(void)
 
 /* ---- start ---- */
 
-int
-target_when_ready(void (*fn)(void *arg), void *arg)
+/* Of all, or of those that nobody waits with. */
+static void
+answer_waiters(bool all)
+{
+	struct waiter *w, *next;
+
+	list_for_each_safe(w, next, &target.waiters, node) {
+		if (!all && !rpc_req_gone(w->req))
+			continue;
+		list_remove(&w->node);
+		rpc_result(w->req, json_true());
+		free(w);
+	}
+}
+
+void
+target_when_ready(struct rpc_req *req)
 {
 	struct waiter *w;
 
 	if (target.ready) {
-		fn(arg);
-		return 0;
+		rpc_result(req, json_true());
+		return;
 	}
+	if (!(++target.asked % SWEEP))
+		answer_waiters(false);
 	w = malloc(sizeof(*w));
-	if (!w)
-		return -ENOMEM;
-	*w = (struct waiter){ .fn = fn, .arg = arg };
+	if (!w) {
+		rpc_errno(req, -ENOMEM, NULL);
+		return;
+	}
+	w->req = req;
 	list_push_back(&target.waiters, &w->node);
-	return 0;
 }
 
 static void
 target_loaded(const char *error)
 {
-	struct waiter *w;
-
 	if (target.stopping)
 		return;
 	if (error) {
@@ -72,11 +91,7 @@ target_loaded(const char *error)
 	}
 	target.ready = true;
 	rpc_set_state(RPC_RUNTIME);
-	while ((w = list_first(&target.waiters, struct waiter, node))) {
-		list_remove(&w->node);
-		w->fn(w->arg);
-		free(w);
-	}
+	answer_waiters(true);
 	if (target.opts.ready)
 		target.opts.ready();
 }
@@ -312,13 +327,7 @@ target_stop(int code)
 void
 target_fini(void)
 {
-	struct waiter *w;
-
-	while ((w = list_first(&target.waiters, struct waiter, node))) {
-		list_remove(&w->node);
-		w->fn(w->arg); /* its client has gone: this only frees */
-		free(w);
-	}
+	answer_waiters(true); /* their clients have gone: this only frees */
 	bdev_fini();
 	irq_watchdog_fini();
 	close_sockets(rpc_close);

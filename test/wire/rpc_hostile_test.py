@@ -8,7 +8,7 @@ import select
 import socket
 import time
 
-from daemon import Client, Daemon, RpcError, main
+from daemon import Client, Daemon, RpcError, main, until
 
 NQN = "nqn.2024-01.io.example:x"
 
@@ -122,6 +122,24 @@ def test_waits_end_with_their_client():
         share = (cpu_ticks(d.proc.pid) - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - start)
         print(f"     {share:.2f} of a core")
         assert share < 0.15, f"{share:.2f} of a core for nobody"
+
+
+def test_waits_for_the_start():
+    """Nor does who asks for the start of a daemon that is not told to, and goes."""
+    with Daemon("--wait-for-rpc", wait=False) as d:
+        until(lambda: os.path.exists(d.sock))
+        ask = b"".join(call("framework_wait_init", i) for i in range(120))
+        grown = []
+        for _ in range(2):
+            before = rss_kib(d.proc.pid)
+            for _ in range(200):
+                with connect(d) as s:
+                    s.sendall(ask + call("spdk_get_version"))
+                    s.recv(4096)
+            grown.append(rss_kib(d.proc.pid) - before)
+        print("    ", grown, "KiB")
+        assert grown[1] < (60000 if os.environ.get("SANITIZE") else 2000), grown
+        assert d.rpc("framework_start_init") is True
 
 
 def test_refused_json():
