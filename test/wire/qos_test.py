@@ -36,8 +36,13 @@ class Limited(Daemon):
         return perf(self.path("a"), "--time", "1", *args)[0]["iops"]
 
 
-def near(value, want):
-    assert 0.9 * want < value < 1.1 * want, (value, want)
+def keeps(d, want, *args):
+    """Never more; as much, if no other work takes the cores in all of the runs."""
+    rates = []
+    while len(rates) < 5 and max(rates, default=0) <= 0.9 * want:
+        rates.append(d.rate(*args))
+        assert rates[-1] < 1.1 * want, (rates, want)
+    assert rates[-1] > 0.9 * want, (rates, want)
 
 
 def test_what_is_set_is_told():
@@ -60,7 +65,7 @@ def test_ios_over_two_reactors():
     for idle in "adaptive", "poll":
         with Limited("--idle", idle) as d:
             d.limit(rw_ios_per_sec=2000)
-            near(d.rate("--queues", "4", "--qd", "8", "--rw", "randrw"), 2000)
+            keeps(d, 2000, "--queues", "4", "--qd", "8", "--rw", "randrw")
             groups = d.rpc("nvmf_get_stats")["poll_groups"]
             assert all(g["completed_nvme_io"] > 300 for g in groups), groups
 
@@ -68,10 +73,10 @@ def test_ios_over_two_reactors():
 def test_bytes_read_and_written_apart():
     with Limited() as d:
         d.limit(r_mbytes_per_sec=16, w_mbytes_per_sec=32)
-        near(d.rate("--bs", "64k", "--qd", "8", "--rw", "read"), 256)
-        near(d.rate("--bs", "64k", "--qd", "8", "--rw", "write"), 512)
+        keeps(d, 256, "--bs", "64k", "--qd", "8", "--rw", "read")
+        keeps(d, 512, "--bs", "64k", "--qd", "8", "--rw", "write")
         d.limit(rw_mbytes_per_sec=8)
-        near(d.rate("--bs", "16k", "--qd", "8", "--rw", "randrw"), 512)
+        keeps(d, 512, "--bs", "16k", "--qd", "8", "--rw", "randrw")
         d.limit(rw_mbytes_per_sec=0, r_mbytes_per_sec=0)
         assert d.rate("--bs", "64k", "--qd", "8", "--rw", "read") > 1000
 
