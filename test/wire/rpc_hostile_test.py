@@ -138,7 +138,8 @@ def test_waits_for_the_start():
                     s.recv(4096)
             grown.append(rss_kib(d.proc.pid) - before)
         print("    ", grown, "KiB")
-        assert grown[1] < (60000 if os.environ.get("SANITIZE") else 2000), grown
+        # a sanitizer keeps what was freed for a while
+        assert grown[1] < (300000 if os.environ.get("SANITIZE") else 2000), grown
         assert d.rpc("framework_start_init") is True
 
 
