@@ -23,8 +23,8 @@ struct flood {
 	pthread_t thread[FLOODERS];
 	bool stop;
 	uint8_t *message; /* with its header */
-	size_t len, piece;
-	int fds[16]; /* with each; nfds 0: in pieces, without */
+	size_t len;
+	int fds[16]; /* with each */
 	unsigned nfds;
 };
 static struct flood fl;
@@ -34,74 +34,67 @@ static void *
 flood_run(void *arg)
 {
 	struct flood *f = arg;
-	size_t at, len;
 
-	while (!__atomic_load_n(&f->stop, __ATOMIC_RELAXED)) {
-		if (f->nfds)
-			vu_send_raw(v.c, f->message, f->len, f->fds, f->nfds);
-		for (at = f->nfds ? f->len : 0; at < f->len; at += len) {
-			len = f->len - at < f->piece ? f->len - at : f->piece;
-			if (send(v.c, f->message + at, len, MSG_NOSIGNAL) < 0)
-				return NULL;
-		}
-	}
+	while (!__atomic_load_n(&f->stop, __ATOMIC_RELAXED))
+		vu_send_raw(v.c, f->message, f->len, f->fds, f->nfds);
 	return NULL;
 }
 
 static void
-flood_start(unsigned threads, unsigned cmd, const void *payload, size_t len,
-	    size_t piece)
+flood_start(unsigned cmd, const void *payload, size_t len)
 {
 	struct vu_hdr hdr = { 7, (uint16_t)cmd, (uint32_t)(sizeof(hdr) + len),
 			      VU_F_NO_REPLY, 0 };
-	unsigned i;
 
 	fl.stop = false;
 	fl.len = sizeof(hdr) + len;
-	fl.piece = piece;
 	fl.message = calloc(1, fl.len);
 	memcpy(fl.message, &hdr, sizeof(hdr));
 	if (payload)
 		memcpy(fl.message + sizeof(hdr), payload, len);
-	for (i = 0; i < threads; i++)
-		assert_int_equal(
-			pthread_create(&fl.thread[i], NULL, flood_run, &fl), 0);
+	assert_int_equal(pthread_create(&fl.thread[0], NULL, flood_run, &fl),
+			 0);
 }
 
 static void
-flood_stop(unsigned threads)
+flood_stop(void)
 {
-	unsigned i;
-
 	__atomic_store_n(&fl.stop, true, __ATOMIC_RELAXED);
-	for (i = 0; i < threads; i++)
-		pthread_join(fl.thread[i], NULL);
+	pthread_join(fl.thread[0], NULL);
 	free(fl.message);
 	fl.nfds = 0;
 }
 
-static void
-check_gap(const char *what, unsigned most_us)
+/* What a machine that others use adds, it does not add each time. */
+#define TRIES 3u
+
+static bool
+is_calm(const char *what, unsigned most_us)
 {
 	const char *sanitize = getenv("SANITIZE");
 	uint64_t gap = neighbour_gap_us(&n);
 
 	print_message("%s: neighbour's largest gap %llu us\n", what,
 		      (unsigned long long)gap);
-	if (!sanitize || !*sanitize)
-		assert_true(gap < most_us);
+	return gap < most_us || (sanitize && *sanitize);
 }
 
 static void
 flood(const char *what, unsigned cmd, const void *payload, size_t len,
       unsigned most_us)
 {
-	neighbour_gap_us(&n);
-	flood_start(1, cmd, payload, len, SIZE_MAX);
-	usleep(FLOOD_MS * 1000);
-	flood_stop(1);
-	check_gap(what, most_us);
-	assert_int_equal(vm_csts(&v), CSTS_RDY);
+	bool calm = false;
+	unsigned i;
+
+	for (i = 0; i < TRIES && !calm; i++) {
+		neighbour_gap_us(&n);
+		flood_start(cmd, payload, len);
+		usleep(FLOOD_MS * 1000);
+		flood_stop();
+		calm = is_calm(what, most_us);
+		assert_int_equal(vm_csts(&v), CSTS_RDY);
+	}
+	assert_true(calm);
 }
 
 static int
@@ -223,41 +216,58 @@ test_bindings(void **state)
 	for (i = 0; i < s.count; i++)
 		fl.fds[i] = eventfd(0, EFD_NONBLOCK);
 	fl.nfds = s.count;
-	neighbour_gap_us(&n);
-	flood_start(1, VU_DEVICE_SET_IRQS, &s, sizeof(s), SIZE_MAX);
+	flood_start(VU_DEVICE_SET_IRQS, &s, sizeof(s));
 	for (start = now_ms(); now_ms() - start < FLOOD_MS; usleep(1000)) {
 		now = daemon_fds();
 		most = now > most ? now : most;
 	}
-	flood_stop(1);
+	flood_stop();
 	print_message("%u descriptors more at most\n", most - before);
 	assert_true(most - before < 10 * s.count);
-	check_gap("bindings", 5000);
 	for (i = 0; i < s.count; i++)
 		close(fl.fds[i]);
 	assert_int_equal(vm_csts(&v), CSTS_RDY);
 }
 
-/* A message as long as they may be, of no known command, a byte or a few at a time. */
+#define CRUMBS (FLOODERS << 16)
+
+/* Its share of a message of zeros, a byte at a time. */
+static void *
+crumbs_run(void *arg)
+{
+	unsigned i;
+
+	for (i = 0; i < CRUMBS / FLOODERS; i++)
+		if (send(v.c, "", 1, MSG_NOSIGNAL) != 1)
+			return arg;
+	return NULL;
+}
+
+/* Long messages of no known command. In crumbs: several send them, so that there is always one more. */
 static void
 test_crumbs(void **state)
 {
-	static const size_t pieces[] = { 1, 64, SIZE_MAX };
-	uint64_t start;
-	unsigned i;
+	struct vu_hdr hdr = { 7, 99, sizeof(hdr) + CRUMBS, VU_F_NO_REPLY, 0 };
+	bool calm = false;
+	unsigned i, k;
+	void *failed;
 
-	for (i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
+	for (k = 0; k < TRIES && !calm; k++) {
 		neighbour_gap_us(&n);
-		start = now_ms();
-		flood_start(pieces[i] == 1 ? FLOODERS : 1, 99, NULL, 1 << 20,
-			    pieces[i]);
-		while (now_ms() - start < FLOOD_MS)
-			usleep(1000);
-		flood_stop(pieces[i] == 1 ? FLOODERS : 1);
-		check_gap("crumbs", 2500);
-		vm_kill(&v); /* somewhere in a message */
-		vm_start(&v, "vm0", false);
+		vu_send_raw(v.c, &hdr, sizeof(hdr), NULL, 0);
+		for (i = 0; i < FLOODERS; i++)
+			assert_int_equal(pthread_create(&fl.thread[i], NULL,
+							crumbs_run, &fl),
+					 0);
+		for (i = 0; i < FLOODERS; i++) {
+			pthread_join(fl.thread[i], &failed);
+			assert_null(failed);
+		}
+		calm = is_calm("crumbs", 2500);
+		assert_int_equal(vm_csts(&v), CSTS_RDY);
 	}
+	assert_true(calm);
+	flood("long messages", 99, NULL, 1 << 20, 2500);
 }
 
 /* All doorbells at once, most of which do not exist: each is told to the host. */
@@ -279,16 +289,21 @@ test_doorbells(void **state)
 static void
 test_comings(void **state)
 {
-	uint64_t start = now_ms();
-	unsigned count = 0;
+	unsigned count, i;
+	bool calm = false;
+	uint64_t start;
 
 	vm_kill(&v);
-	neighbour_gap_us(&n);
-	for (; now_ms() - start < FLOOD_MS; count++)
-		close(vu_open_wait("vm0",
-				   count & 1 ? QEMU_JSON : IOMMUFD_JSON));
-	print_message("%u clients\n", count);
-	check_gap("comings", 5000);
+	for (i = 0; i < TRIES && !calm; i++) {
+		neighbour_gap_us(&n);
+		start = now_ms();
+		for (count = 0; now_ms() - start < FLOOD_MS; count++)
+			close(vu_open_wait("vm0", count & 1 ? QEMU_JSON
+							    : IOMMUFD_JSON));
+		print_message("%u clients\n", count);
+		calm = is_calm("comings", 2500);
+	}
+	assert_true(calm);
 	vm_start(&v, "vm0", false);
 }
 
@@ -297,7 +312,8 @@ static void
 test_detach(void **state)
 {
 	int fd = memfd_create("many", MFD_CLOEXEC);
-	unsigned i, count;
+	unsigned i, k, count;
+	bool calm = false;
 	uint64_t at;
 
 	vm_kill(&v);
@@ -312,13 +328,16 @@ test_detach(void **state)
 		}
 	}
 	print_message("%u mappings\n", count);
-	neighbour_gap_us(&n);
 	sc.v = v;
-	for (i = 0; i < 100; i++) {
-		assert_int_equal(iom_detach(), 0);
-		assert_int_equal(iom_attach(v.ioas), 0);
+	for (k = 0; k < TRIES && !calm; k++) {
+		neighbour_gap_us(&n);
+		for (i = 0; i < 100; i++) {
+			assert_int_equal(iom_detach(), 0);
+			assert_int_equal(iom_attach(v.ioas), 0);
+		}
+		calm = is_calm("detach", 1000);
 	}
-	check_gap("detach", 2500);
+	assert_true(calm);
 	close(fd);
 }
 
