@@ -151,6 +151,16 @@ check_paths() {
 		sed -E 's/^([^:]*:[0-9]+):.*/\1: a path of one machine/'
 }
 
+# What names its interpreter is to be run.
+check_modes() {
+	local f first
+	for f in "${CODE[@]}"; do
+		if ! [ -x "$f" ] && read -r first <"$f" && [ "${first#'#!'}" != "$first" ]; then
+			echo "$f:1: begins with #!, but cannot be executed (chmod +x)"
+		fi
+	done
+}
+
 # Versions of clang-format differ, so one of them is the judge.
 check_format() {
 	local cf=${CLANG_FORMAT:-}
@@ -165,7 +175,7 @@ check_format() {
 }
 
 problems=$(
-	[ ${#CODE[@]} -eq 0 ] || { check_lengths; check_todo; }
+	[ ${#CODE[@]} -eq 0 ] || { check_lengths; check_todo; check_modes; }
 	if [ ${#C[@]} -gt 0 ]; then
 		check_functions "${C[@]}"
 		check_spec
