@@ -288,7 +288,7 @@ record(struct worker *w, bool on)
 		w->jobs[i]->recording = on;
 }
 
-/* Wait for what is in flight, and no longer than until @last. */
+/* Wait for what is in flight, but for no server that has gone, and no longer than until @last. */
 static void
 drain(struct worker *w)
 {
@@ -303,6 +303,8 @@ drain(struct worker *w)
 
 			if (n > 0)
 				continue;
+			if (*w->gone)
+				break;
 			if (j->now > last) {
 				fault(j, JOB_STUCK, (int)(j->qd - j->nfree),
 				      MAX_QD);

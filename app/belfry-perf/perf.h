@@ -126,6 +126,7 @@ struct worker {
 	bool rests; /* with interrupts or a rate; else it spins */
 	int cpu;    /* -1: anywhere */
 	atomic_bool *stop;
+	atomic_bool *gone; /* the server: nothing comes any more */
 	atomic_bool finished;
 	pthread_t thread;
 };
@@ -147,8 +148,7 @@ struct perf {
 	struct worker *workers;
 	struct job **job_ptrs;
 	double hz;
-	atomic_bool stop;
-	bool server_gone;
+	atomic_bool stop, server_gone;
 	/* results */
 	double seconds, cpu_pct, target_cpu_pct; /* target: < 0 unknown */
 	uint64_t checked, written;		 /* by --verify, pieces */

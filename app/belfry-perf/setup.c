@@ -279,6 +279,7 @@ make_workers(struct perf *p)
 		p->workers[i].rests = p->o.irq || p->o.rate;
 		p->workers[i].hz = p->hz;
 		p->workers[i].stop = &p->stop;
+		p->workers[i].gone = &p->server_gone;
 	}
 	for (unsigned i = 0; i < p->o.queues; i++) {
 		struct worker *w = &p->workers[i % n];
