@@ -103,6 +103,15 @@ bdev_name_taken(const char *name)
 	return false;
 }
 
+/* bdev_find() takes either: a name may not be what another one answers to. */
+static bool
+is_uuid_of(const char *name, const uuid_t uuid)
+{
+	uuid_t named;
+
+	return !uuid_parse(name, named) && !uuid_compare(named, uuid);
+}
+
 int
 bdev_unique(const char *name, const uuid_t uuid, struct bdev_ctl *c)
 {
@@ -117,7 +126,13 @@ bdev_unique(const char *name, const uuid_t uuid, struct bdev_ctl *c)
 					? "bdev %s is still being deleted"
 					: "bdev %s already exists",
 				name);
-		if (uuid_compare(other->uuid, uuid))
+		if (is_uuid_of(name, other->uuid))
+			return bdev_fail(c, -EEXIST,
+					 "bdev %s has the uuid %s already: "
+					 "give another name",
+					 other->name, name);
+		if (uuid_compare(other->uuid, uuid) &&
+		    !is_uuid_of(other->name, uuid))
 			continue;
 		uuid_unparse_lower(uuid, text);
 		return bdev_fail(

@@ -76,6 +76,17 @@ finds_by_name_and_uuid(void **state)
 	p.name = "c";
 	assert_int_equal(bdev_null_create(&p, unit_ctl(&u)), -EEXIST);
 	assert_non_null(strstr(u.c.error, text));
+	p.name = text; /* two would answer to it, either way */
+	p.uuid = NULL;
+	assert_int_equal(bdev_null_create(&p, unit_ctl(&u)), -EEXIST);
+	assert_non_null(strstr(u.c.error, "give another name"));
+	p.name = "00000000-0000-0000-0000-0000000000ff";
+	assert_int_equal(bdev_null_create(&p, unit_ctl(&u)), 0);
+	p.name = "d";
+	p.uuid = &uuid;
+	assert_int_equal(
+		uuid_parse("00000000-0000-0000-0000-0000000000ff", uuid), 0);
+	assert_int_equal(bdev_null_create(&p, unit_ctl(&u)), -EEXIST);
 }
 
 static void
