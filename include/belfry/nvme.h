@@ -70,7 +70,6 @@ uint32_t nvme_subsys_next_ns(const struct nvme_subsys *s, uint32_t after,
 struct nvme_ctrl_info {
 	uint16_t cntlid;
 	unsigned num_io_qpairs;
-	uint8_t hostid[16];
 	struct reactor *home;
 	uint32_t cc, csts;
 	uint32_t tag; /* of nvme_ctrl_config */

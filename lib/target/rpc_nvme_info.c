@@ -151,22 +151,15 @@ rpc_get_subsystems(struct rpc_req *req, const json_t *params)
 	rpc_result(req, out);
 }
 
-/* A host over vfio-user has no NQN; NVMe's form for "only a UUID is known" carries its Host Identifier. */
-static void
-host_name(const uint8_t hostid[16], char *buf, size_t len)
-{
-	char text[UUID_STR_LEN];
-
-	uuid_unparse_lower(hostid, text);
-	snprintf(buf, len, "nqn.2014-08.org.nvmexpress:uuid:%s", text);
-}
+/* A host over vfio-user has no NQN and no Host Identifier: NVMe's form of "a UUID is all that is known", with none. */
+#define HOSTID "00000000-0000-0000-0000-000000000000"
+#define HOSTNQN "nqn.2014-08.org.nvmexpress:uuid:" HOSTID
 
 static void
 rpc_get_controllers(struct rpc_req *req, const json_t *params)
 {
 	struct nqn_params p = { 0 };
 	struct nvme_ctrl_info *infos;
-	char host[80], uuid[UUID_STR_LEN];
 	struct subsystem *s;
 	unsigned i, n;
 	json_t *out;
@@ -179,39 +172,28 @@ rpc_get_controllers(struct rpc_req *req, const json_t *params)
 	infos = calloc(MAX_CTRLS, sizeof(*infos));
 	out = infos ? json_array() : NULL;
 	n = infos ? nvme_subsys_ctrls(s->core, infos, MAX_CTRLS) : 0;
-	for (i = 0; i < n; i++) {
-		host_name(infos[i].hostid, host, sizeof(host));
-		uuid_unparse_lower(infos[i].hostid, uuid);
+	for (i = 0; i < n; i++)
 		json_array_append_new(
 			out, json_pack("{s:i, s:s, s:s, s:s, s:i}", "cntlid",
 				       (int)infos[i].cntlid, "cntrltype", "io",
-				       "hostnqn", host, "hostid", uuid,
+				       "hostnqn", HOSTNQN, "hostid", HOSTID,
 				       "num_io_qpairs",
 				       (int)infos[i].num_io_qpairs));
-	}
 	free(infos);
 	rpc_result(req, out);
 }
 
 static json_t *
-qpair_json(const struct subsystem *s, const struct nvme_qpair_info *q,
-	   const struct nvme_ctrl_info *ctrls, unsigned n)
+qpair_json(const struct subsystem *s, const struct nvme_qpair_info *q)
 {
-	static const uint8_t nobody[16];
-	const uint8_t *hostid = nobody;
 	struct listener *l = listener_by_tag(q->tag);
-	char host[80], thread[32];
-	unsigned i;
+	char thread[32];
 	json_t *o;
 
-	for (i = 0; i < n; i++)
-		if (ctrls[i].cntlid == q->cntlid)
-			hostid = ctrls[i].hostid;
-	host_name(hostid, host, sizeof(host));
 	thread_name(q->reactor, thread, sizeof(thread));
 	o = json_pack("{s:i, s:i, s:s, s:s, s:s}", "cntlid", (int)q->cntlid,
 		      "qid", (int)q->qid, "state", "active", "thread", thread,
-		      "hostnqn", host);
+		      "hostnqn", HOSTNQN);
 	if (l && l->subsystem == s)
 		json_object_set_new(o, "listen_address",
 				    listener_address(&l->cfg));
@@ -224,10 +206,9 @@ rpc_get_qpairs(struct rpc_req *req, const json_t *params)
 {
 	struct nqn_params p = { 0 };
 	struct nvme_qpair_info *qpairs;
-	struct nvme_ctrl_info *ctrls;
-	unsigned i, n = 0, nctrls = 0;
 	struct subsystem *s;
-	json_t *out = NULL;
+	unsigned i, n;
+	json_t *out;
 
 	if (!rpc_decode(req, params, nqn_table, ARRAY_SIZE(nqn_table), &p, 0))
 		return;
@@ -235,17 +216,11 @@ rpc_get_qpairs(struct rpc_req *req, const json_t *params)
 	if (!s)
 		return;
 	qpairs = calloc(MAX_QPAIRS, sizeof(*qpairs));
-	ctrls = calloc(MAX_CTRLS, sizeof(*ctrls));
-	if (qpairs && ctrls) {
-		out = json_array();
-		n = nvme_subsys_qpairs(s->core, qpairs, MAX_QPAIRS);
-		nctrls = nvme_subsys_ctrls(s->core, ctrls, MAX_CTRLS);
-	}
+	out = qpairs ? json_array() : NULL;
+	n = qpairs ? nvme_subsys_qpairs(s->core, qpairs, MAX_QPAIRS) : 0;
 	for (i = 0; i < n; i++)
-		json_array_append_new(out,
-				      qpair_json(s, &qpairs[i], ctrls, nctrls));
+		json_array_append_new(out, qpair_json(s, &qpairs[i]));
 	free(qpairs);
-	free(ctrls);
 	rpc_result(req, out);
 }
 
