@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "perf.h"
@@ -345,6 +346,33 @@ load(struct worker *w)
 	record(w, false);
 }
 
+/* For so long this thread has waited for a core, seconds; 0: not known. */
+static double
+core_wait(void)
+{
+	unsigned long long ns = 0;
+	FILE *f = fopen("/proc/thread-self/schedstat", "re");
+
+	if (!f)
+		return 0;
+	if (fscanf(f, "%*u %llu", &ns) != 1)
+		ns = 0;
+	fclose(f);
+	return (double)ns * 1e-9;
+}
+
+static void
+load_told(struct worker *w)
+{
+	double before = core_wait();
+
+	load(w);
+	w->core_wait_s = core_wait() - before;
+	w->late = 0;
+	for (unsigned i = 0; i < w->njobs; i++)
+		w->late += w->jobs[i]->qd - w->jobs[i]->nfree;
+}
+
 static void
 read_back(struct worker *w)
 {
@@ -388,7 +416,7 @@ worker_main(void *arg)
 	if (w->readback)
 		read_back(w);
 	else
-		load(w);
+		load_told(w);
 	drain(w);
 	w->finished = true;
 	return NULL;

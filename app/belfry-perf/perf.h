@@ -128,6 +128,8 @@ struct worker {
 	atomic_bool *stop;
 	atomic_bool *gone; /* the server: nothing comes any more */
 	atomic_bool finished;
+	unsigned late;	    /* commands without an answer at the load's end */
+	double core_wait_s; /* of the load: waited for a core; 0: not known */
 	pthread_t thread;
 };
 void *worker_main(void *arg);

@@ -161,7 +161,18 @@ say_fault(const struct perf *p, const struct job *j)
 static int
 say_nothing(const struct perf *p)
 {
-	if (p->seconds > 0)
+	unsigned late = 0;
+	double wait = 0;
+
+	for (unsigned i = 0; i < p->nworkers; i++) {
+		late += p->workers[i].late;
+		wait = MAX(wait, p->workers[i].core_wait_s);
+	}
+	if (late && p->seconds > 0)
+		fprintf(stderr,
+			"belfry-perf: no command was completed in %.2f s, %u were answered after that: does the server's core have other work? Here a thread waited %.2f s for its own\n",
+			p->seconds, late, wait);
+	else if (p->seconds > 0)
 		fprintf(stderr,
 			"belfry-perf: no command was completed in %.2f s; a longer --time, or a higher --rate?\n",
 			p->seconds);

@@ -106,6 +106,22 @@ def test_no_figures_of_nothing():
             assert p.returncode == 1 and not out and "stopped before the measuring began" in said, (out, said)
 
 
+def test_server_that_stands_still():
+    """What is answered too late to count is told from what was never sent."""
+    with Daemon() as d:
+        n = export_null(d)
+        with subprocess.Popen([PERF, "-s", n, "--warmup", "1", "--time", "0.5", "--qd", "7"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as p:
+            time.sleep(0.7)
+            assert p.poll() is None
+            d.proc.send_signal(signal.SIGSTOP)
+            time.sleep(1.8)
+            assert p.poll() is None
+            d.proc.send_signal(signal.SIGCONT)
+            _, said = p.communicate(timeout=20)
+            assert p.returncode == 1 and "in 0.50 s, 7 were answered after that: does the server's core" in said, said
+
+
 def test_progress_line():
     """On a terminal, each half a second, and wiped off before the figures."""
     with Daemon() as d:
