@@ -37,6 +37,10 @@ void rpc_register(const struct rpc_method *methods, size_t n);
 void rpc_set_advice(const char *(*advice)(const char *method));
 /* State: RPC_STARTUP until rpc_set_state(RPC_RUNTIME). */
 void rpc_set_state(unsigned state);
+/* The start is under way: what is allowed only after it waits for RPC_RUNTIME, in the order it came, and is not refused. */
+void rpc_hold(void);
+/* There will be no RPC_RUNTIME: an error for those. */
+void rpc_drop_held(void);
 unsigned rpc_get_state(void);
 /* Methods allowed now (@current) or all, sorted; a new array. */
 json_t *rpc_methods(bool current);

@@ -72,6 +72,8 @@ void rpc_peer_complain(struct rpc_peer *p, int code, const char *fmt, ...)
 void rpc_handle(struct rpc_peer *p, json_t *value);
 /* Start the next request of a batch; false: each is done or waits for the answer before. */
 bool rpc_batch_step(struct rpc_peer *p);
+/* Those that waited for RPC_RUNTIME. */
+void rpc_run_held(void);
 /* @p goes: what waits for an answer has no peer then. */
 void rpc_abandon(struct rpc_peer *p);
 json_t *rpc_error_object(int code, const char *message);

@@ -40,6 +40,8 @@ void
 rpc_set_state(unsigned s)
 {
 	state = s;
+	if (s == RPC_RUNTIME)
+		rpc_run_held();
 }
 
 unsigned

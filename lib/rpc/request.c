@@ -35,7 +35,11 @@ struct rpc_req {
 	void *user;
 	void (*done)(void *arg, const json_t *result, const json_t *error);
 	void *arg;
+	struct list node; /* held */
 };
+
+static struct list held = LIST_INIT(held); /* for RPC_RUNTIME */
+static bool holding;
 
 json_t *
 rpc_error_object(int code, const char *message)
@@ -283,6 +287,8 @@ req_dispatch(struct rpc_req *req, const char *name, const json_t *params,
 			  advice ? ": " : "", advice ? advice : "");
 	else if (free_for_all || (m->flags & rpc_get_state()))
 		m->handler(req, params);
+	else if (holding)
+		list_push_back(&held, &req->node);
 	else if (rpc_get_state() == RPC_STARTUP)
 		rpc_error(
 			req, RPC_INVALID_STATE,
@@ -291,6 +297,36 @@ req_dispatch(struct rpc_req *req, const char *name, const json_t *params,
 		rpc_error(
 			req, RPC_INVALID_STATE,
 			"Method may only be called before framework is initialized using framework_start_init RPC.");
+}
+
+void
+rpc_hold(void)
+{
+	holding = true;
+}
+
+void
+rpc_run_held(void)
+{
+	struct rpc_req *req;
+
+	holding = false;
+	while ((req = list_first(&held, struct rpc_req, node))) {
+		list_remove(&req->node);
+		req->method->handler(req, json_object_get(req->root, "params"));
+	}
+}
+
+void
+rpc_drop_held(void)
+{
+	struct rpc_req *req;
+
+	holding = false;
+	while ((req = list_first(&held, struct rpc_req, node))) {
+		list_remove(&req->node);
+		rpc_error(req, RPC_INVALID_STATE, "the daemon did not start");
+	}
 }
 
 /* Takes @request. */

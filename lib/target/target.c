@@ -127,6 +127,7 @@ target_begin(void)
 	if (target.begun || target.stopping)
 		return false;
 	target.begun = true;
+	rpc_hold();
 	target.fanout.fn = core_init;
 	target.fanout.done = cores_ready;
 	fanout_run(&target.fanout);
@@ -328,6 +329,7 @@ void
 target_fini(void)
 {
 	answer_waiters(true); /* their clients have gone: this only frees */
+	rpc_drop_held();
 	bdev_fini();
 	irq_watchdog_fini();
 	close_sockets(rpc_close);

@@ -160,6 +160,19 @@ def test_wait_for_rpc():
         assert d.rpc("bdev_get_bdevs") == []
 
 
+def test_requests_wait_for_the_start():
+    """Whoever comes while the daemon starts is not told to call framework_start_init."""
+    with Daemon("--wait-for-rpc", wait=False) as d:
+        until(lambda: os.path.exists(d.sock))
+        got = d.raw(b'{"id":1,"method":"framework_start_init"}'
+                    b'{"id":2,"method":"bdev_null_create","params":{"name":"n","block_size":512,"num_blocks":8}}'
+                    b'{"id":3,"method":"nvmf_create_transport","params":{"trtype":"VFIOUSER"}}', 3)
+        assert sorted((r["id"], r.get("result")) for r in got) == [(1, True), (2, "n"), (3, True)], got
+    with Daemon("--wait-for-rpc", wait=False) as d:  # and nobody who waits keeps it from going
+        until(lambda: os.path.exists(d.sock))
+        assert d.stop() == 0
+
+
 def test_config_reaches_the_socket():
     """Mode, group and PCI ids of a listener, after a restart with what was saved."""
     with Daemon() as d:

@@ -353,6 +353,43 @@ test_state(void **state)
 	rpc_set_state(RPC_STARTUP);
 }
 
+/* While the start is under way, what may only come after it waits, in order; or hears that nothing came of it. */
+static void
+test_hold(void **state)
+{
+	struct unit_peer u;
+
+	unit_peer_open(&u);
+	rpc_set_state(RPC_STARTUP);
+	rpc_hold();
+	unit_feed(
+		&u,
+		"{\"method\":\"t_runtime\",\"id\":1}"
+		"[{\"method\":\"t_runtime\",\"id\":2},{\"method\":\"t_echo\",\"id\":3}]");
+	assert_string_equal(u.replies, "");
+	unit_feed(&u, "{\"method\":\"t_startup\",\"id\":4}");
+	assert_non_null(strstr(u.replies, OK("4")));
+	assert_null(strstr(u.replies, OK("1")));
+	rpc_set_state(RPC_RUNTIME);
+	unit_feed(&u, " ");
+	assert_non_null(strstr(u.replies, OK("1")));
+	assert_non_null(strstr(u.replies, "\"id\":2,\"result\":true}"));
+	assert_non_null(strstr(u.replies, "\"id\":3,\"result\":true}"));
+	rpc_set_state(RPC_STARTUP);
+	unit_feed(&u, "{\"method\":\"t_runtime\",\"id\":5}");
+	assert_non_null(strstr(u.replies, "framework_start_init"));
+	rpc_hold();
+	unit_feed(&u, "{\"method\":\"t_runtime\",\"id\":6}");
+	assert_null(strstr(u.replies, "\"id\":6"));
+	rpc_drop_held();
+	assert_non_null(strstr(u.replies, "did not start"));
+	unit_feed(&u, "{\"method\":\"t_runtime\",\"id\":7}");
+	rpc_hold();
+	unit_feed(&u, "{\"method\":\"t_runtime\",\"id\":8}");
+	unit_peer_close(&u); /* gone meanwhile */
+	rpc_drop_held();
+}
+
 static const char *
 advice(const char *method)
 {
@@ -428,6 +465,7 @@ request_tests(void)
 		cmocka_unit_test(test_batch_too_long),
 		cmocka_unit_test(test_long_batch),
 		cmocka_unit_test(test_state),
+		cmocka_unit_test(test_hold),
 		cmocka_unit_test(test_advice),
 		cmocka_unit_test(test_methods),
 		cmocka_unit_test(test_call),
