@@ -175,6 +175,7 @@ void target_when_ready(struct rpc_req *req);
 void no_such_bdev(struct rpc_req *req, const char *name); /* sends the error */
 void rpc_bdev_register(void);
 void rpc_bdev_info_register(void);
+void rpc_bdev_info_fini(void);
 void rpc_nvme_register(void);
 void rpc_nvme_info_register(void);
 void rpc_listener_register(void);

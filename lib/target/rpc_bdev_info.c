@@ -128,16 +128,29 @@ static const struct rpc_param get_table[] = {
 };
 
 struct wait_job {
+	struct list node;
 	struct reactor_timer timer;
 	struct rpc_req *req;
 	uint64_t deadline, seen; /* notices up to there say nothing new */
 	char name[];
 };
+static struct list waits = LIST_INIT(waits);
 
 void
 no_such_bdev(struct rpc_req *req, const char *name)
 {
 	rpc_errno(req, -ENODEV, "'name' %.256s: there is no such bdev", name);
+}
+
+static void
+wait_end(struct wait_job *job, struct bdev *b)
+{
+	if (b)
+		rpc_result(job->req, json_pack("[o]", bdev_json(b)));
+	else
+		no_such_bdev(job->req, job->name);
+	list_remove(&job->node);
+	free(job);
 }
 
 /* Has a device come, or gone, since the last look? */
@@ -161,11 +174,17 @@ wait_fires(struct reactor_timer *t)
 	if (!b && reactor_now() < job->deadline && !rpc_req_gone(job->req) &&
 	    !reactor_timer_start(reactor_self(), t, WAIT_STEP_NS))
 		return;
-	if (b)
-		rpc_result(job->req, json_pack("[o]", bdev_json(b)));
-	else
-		no_such_bdev(job->req, job->name);
-	free(job);
+	wait_end(job, b);
+}
+
+/* The reactors have stopped, and timers with them. */
+void
+rpc_bdev_info_fini(void)
+{
+	struct wait_job *job;
+
+	while ((job = list_first(&waits, struct wait_job, node)))
+		wait_end(job, NULL);
 }
 
 static void
@@ -181,6 +200,7 @@ wait_for(struct rpc_req *req, const char *name, uint64_t ms)
 	job->timer.fire = wait_fires;
 	job->deadline = reactor_now() + MIN(ms, UINT32_MAX) * 1000000;
 	strcpy(job->name, name);
+	list_push_back(&waits, &job->node);
 	wait_fires(&job->timer);
 }
 

@@ -330,6 +330,7 @@ target_fini(void)
 {
 	answer_waiters(true); /* their clients have gone: this only frees */
 	rpc_drop_held();
+	rpc_bdev_info_fini();
 	bdev_fini();
 	irq_watchdog_fini();
 	close_sockets(rpc_close);

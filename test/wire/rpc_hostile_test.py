@@ -143,6 +143,15 @@ def test_waits_for_the_start():
         assert d.rpc("framework_start_init") is True
 
 
+def test_waits_end_with_the_daemon():
+    """With a sanitizer: what waits for a device as the daemon goes is not left behind."""
+    with Daemon() as d:
+        with connect(d) as s:
+            s.sendall(call("bdev_get_bdevs", 1, name="none", timeout=60000) + call("spdk_get_version", 2))
+            assert json.loads(s.recv(4096))["id"] == 2
+            assert d.stop() == 0
+
+
 def test_refused_json():
     """JSON that is well-formed but cannot be taken is answered, and the next request served."""
     with Daemon() as d:
