@@ -11,6 +11,8 @@
 	"the kernel's driver makes a disk of it, and bdev_aio_create or bdev_uring_create takes that"
 #define ONLY_VFIO_USER \
 	"devices are exported over vfio-user only, by nvmf_subsystem_add_listener"
+#define NOBODY_DISCOVERS \
+	"nobody discovers over vfio-user: a virtual machine is given its socket"
 #define ONE_SOCKET \
 	"who may open a listener's socket may use it: see its mode, owner and group"
 
@@ -59,14 +61,11 @@ static const struct {
 	{ "nbd_", ONLY_VFIO_USER },
 	{ "nvmf_create_target", "there is one target, nvmf_tgt" },
 	{ "nvmf_delete_target", "there is one target, nvmf_tgt" },
-	{ "nvmf_discovery_",
-	  "nobody discovers over vfio-user: a virtual machine is given its socket" },
+	{ "nvmf_discovery_", NOBODY_DISCOVERS },
 	{ "nvmf_ns_",
 	  "a namespace is for all hosts of its subsystem: use a subsystem for each" },
-	{ "nvmf_publish_mdns_prr",
-	  "nobody discovers over vfio-user: a virtual machine is given its socket" },
-	{ "nvmf_stop_mdns_prr",
-	  "nobody discovers over vfio-user: a virtual machine is given its socket" },
+	{ "nvmf_publish_mdns_prr", NOBODY_DISCOVERS },
+	{ "nvmf_stop_mdns_prr", NOBODY_DISCOVERS },
 	{ "nvmf_subsystem_set_keys", ONE_SOCKET },
 	{ "nvmf_subsystem_set_ns_ana_group", "there is no ANA reporting" },
 	{ "sock_", "clients come over UNIX sockets, which have no options" },
