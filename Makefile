@@ -114,11 +114,12 @@ define module_rules
 $(B)/lib/lib$(1).a: $(OBJ_$(1))
 	$$(ar)
 TEST_OBJ_$(1) := $(call obj,$(call srcs,test/unit/$(1)/*.c))
-$(B)/test/unit/$(1): $$(TEST_OBJ_$(1)) $(OBJ_$(1)) $(FAKE) $(call archives,$(call below,$(1)))
+$(B)/test/unit/$(1): $$(TEST_OBJ_$(1)) $(ONLY) $(OBJ_$(1)) $(FAKE) $(call archives,$(call below,$(1)))
 	$$(call link,$(call syslibs,$(1)) -lcmocka)
 UNIT += $$(if $$(TEST_OBJ_$(1)),$(B)/test/unit/$(1))
 endef
 UNIT :=
+ONLY := $(call obj,test/only.c)
 $(foreach m,$(MODULES),$(eval $(call module_rules,$(m))))
 $(FAKE): $(FAKE_OBJ)
 	$(ar)
@@ -137,13 +138,13 @@ WIRE_COMMON := $(call obj,$(call srcs,test/wire/common*.c))
 WIRE := $(patsubst %.c,$(B)/%,$(call srcs,test/wire/*_test.c))
 BENCH := $(patsubst %.c,$(B)/%,$(call srcs,test/bench/*.c))
 HOST_A := $(call archives,host $(call below,host))
-$(WIRE): $(B)/%: $(B)/obj/%.o $(WIRE_COMMON) $(HOST_A)
+$(WIRE): $(B)/%: $(B)/obj/%.o $(WIRE_COMMON) $(ONLY) $(HOST_A)
 	$(call link,$(call syslibs,host) -lcmocka)
 # Some of the latter carry the target, and the fakes, in their own process.
 BENCH_A := $(FAKE) $(call archives,$(filter $(call closure,host) $(call closure,nvme),$(MODULES)))
 $(BENCH): $(B)/%: $(B)/obj/%.o $(BENCH_A)
 	$(call link,$(sort $(call syslibs,host) $(call syslibs,nvme)))
-TEST_OBJ := $(foreach m,$(MODULES),$(TEST_OBJ_$(m))) $(FAKE_OBJ) $(WIRE_COMMON) \
+TEST_OBJ := $(foreach m,$(MODULES),$(TEST_OBJ_$(m))) $(FAKE_OBJ) $(WIRE_COMMON) $(ONLY) \
 	$(WIRE:$(B)/%=$(B)/obj/%.o) $(BENCH:$(B)/%=$(B)/obj/%.o)
 APP_OBJ := $(foreach a,$(APPS),$(OBJ_$(a)))
 

@@ -40,12 +40,20 @@ for arg; do
 done
 steps=${steps:-$all_steps}
 
-# A machine that others share may be too slow for a moment: run-tests.sh.
-export RETRIES="${RETRIES:-1}"
+# A machine that others share may be too slow for a moment: run-tests.sh, test/guest/run.py.
+export RETRIES="${RETRIES:-2}"
 
 total_passed=0 total_failed=0 total_skipped=0
 summary=
-mkdir -p "$tree" || exit 2
+mkdir -p "$tree" && : >"$tree/verdicts" || exit 2
+
+# What passed late, or never, in a step's output: run-tests.sh, run-fuzz.sh and test/guest/run.py say it so.
+verdicts() {
+	awk -v step="$1" '
+	/^    / { if (more) print; next }
+	{ more = /^( *|.* runs  )FAILED / }
+	more || /^(  late|failed .*once more$)/ { sub(/^ */, ""); print step ": " $0 }'
+}
 
 # run NAME COMMAND...: shows its output; adds the last "N passed, N failed" that
 # it printed, or one pass or failure by its exit code where there is none.
@@ -70,6 +78,7 @@ run() {
 	total_skipped=$((total_skipped + s))
 	summary+=$(printf '%-14s %5d passed %4d failed %4d skipped %5d s' \
 		"$name" "$p" "$f" "$s" $((SECONDS - start)))$'\n'
+	verdicts "$name" <"$log" >>"$tree/verdicts"
 	[ "$f" -eq 0 ]
 }
 
@@ -172,6 +181,7 @@ for step in $steps; do
 	"step_$step"
 done
 echo
+cat "$tree/verdicts"
 printf '%s' "$summary"
 echo "$total_passed passed, $total_failed failed, $total_skipped skipped"
 [ "$total_failed" -eq 0 ] && [ "$total_passed" -gt 0 ]

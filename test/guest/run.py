@@ -178,7 +178,9 @@ def main():
             start = time.monotonic()
             try:
                 why = run_case(env, name)
-                if why and int(os.environ.get("RETRIES") or 0):
+                for _ in range(int(os.environ.get("RETRIES") or 0)):
+                    if not why:
+                        break
                     print(f"failed {name}: {why}; once more", flush=True)
                     why = run_case(env, name)
             except Skip as reason:

@@ -29,53 +29,41 @@ ring_full(unsigned from, unsigned to)
 		__atomic_store_n(v.db + 2 * q, FULL, __ATOMIC_RELEASE);
 }
 
-static void
-check_gap(const char *what, unsigned most_us)
+static bool
+is_calm(const char *what, unsigned most_us)
 {
-	const char *sanitize = getenv("SANITIZE");
-	uint64_t gap = neighbour_gap_us(&n);
-
-	print_message("%s: neighbour's largest gap %llu us\n", what,
-		      (unsigned long long)gap);
-	if (!sanitize || !*sanitize)
-		assert_true(gap < most_us);
 	assert_int_equal(vm_csts(&v), CSTS_RDY);
+	return neighbour_is_calm(&n, what, most_us);
 }
 
-static int
-start_vm(const char *where)
-{
-	neighbour_start(&n, "vm1");
-	vm_start(&v, where, false);
-	vm_more_queues(&v, MANY, false);
-	usleep(20000);
-	neighbour_gap_us(&n);
-	return 0;
-}
+struct row {
+	bool (*burden)(void); /* was the neighbour calm? */
+	const char *where;
+};
 
-static int
-setup_vm(void **state)
+static void
+test_row(void **state)
 {
-	return start_vm("long");
-}
+	const struct row *row = *state;
+	bool calm = false;
+	unsigned i;
 
-static int
-setup_limited(void **state)
-{
-	return start_vm("limited");
-}
-
-static int
-teardown_vm(void **state)
-{
-	vm_kill(&v);
-	neighbour_stop(&n);
-	return 0;
+	for (i = 0; i < NEIGHBOUR_TRIES && !calm; i++) {
+		neighbour_start(&n, "vm1");
+		vm_start(&v, row->where, false);
+		vm_more_queues(&v, MANY, false);
+		usleep(20000);
+		neighbour_gap_us(&n);
+		calm = row->burden();
+		vm_kill(&v);
+		neighbour_stop(&n);
+	}
+	assert_true(calm);
 }
 
 /* 256 ranges each, of the longest that a malloc disk clears by itself. */
-static void
-test_deallocate(void **state)
+static bool
+deallocate(void)
 {
 	struct sqe e = { .opc = 9,
 			 .nsid = FAST,
@@ -99,7 +87,7 @@ test_deallocate(void **state)
 	neighbour_gap_us(&n);
 	ring_full(2, 4);
 	usleep(300000);
-	check_gap("ranges", 2500);
+	return is_calm("ranges", 2500);
 }
 
 /* ---- SGLs ---- */
@@ -128,20 +116,20 @@ long_list(uint64_t end)
 	return e;
 }
 
-static void
-test_long_lists(void **state)
+static bool
+long_lists(void)
 {
 	struct sqe e = long_list(v.a[A_DATA].iova);
 
 	vm_fill_queues(&v, &e);
 	ring_full(1, MANY);
 	usleep(300000);
-	check_gap("lists", 2500);
+	return is_calm("lists", 2500);
 }
 
 /* Their memory has just been taken away: they wait for it to come back, and are looked at when something has come. */
-static void
-test_parked(void **state)
+static bool
+parked(void)
 {
 	uint64_t at = 0x9000000000, there = 0xa000000000, end;
 	struct sqe e = long_list(at);
@@ -156,14 +144,14 @@ test_parked(void **state)
 			vm_map_fd(&v, 0, fd, 0, PAGE, true, true, &there), 0);
 		assert_int_equal(vm_unmap_range(&v, 0, there, PAGE), 0);
 	}
-	check_gap("parked", 2500);
+	return is_calm("parked", 2500);
 }
 
 /* ---- scratch ---- */
 
 /* Those of a slow disk have all of it, those of a fast one wait for it, and then they all may. */
-static void
-test_compares(void **state)
+static bool
+compares(void)
 {
 	struct sqe e = { .opc = 5,
 			 .flags = 1 << 6,
@@ -179,7 +167,7 @@ test_compares(void **state)
 	vm_fill_queues(&v, &e);
 	ring_full(3, MANY - 2);
 	usleep(SLOW_MS * 10 * 1000);
-	check_gap("compares", 6000);
+	return is_calm("compares", 6000);
 }
 
 /* ---- memory that goes ---- */
@@ -188,8 +176,8 @@ test_compares(void **state)
 #define RANGES 60000u
 
 /* Commands of as many pieces as there may be, and an unmap of as many ranges: each piece is looked up. */
-static void
-test_unmap(void **state)
+static bool
+unmap(void)
 {
 	uint64_t *list = (uint64_t *)v.a[A_LIST].va, base = 0x1000000000, at;
 	struct sqe e = { .opc = OPC_READ,
@@ -199,6 +187,7 @@ test_unmap(void **state)
 			 .dw12 = PIECES * 8 - 1 };
 	int fd = memfd_create("ranges", MFD_CLOEXEC);
 	uint64_t start;
+	bool calm;
 	unsigned i;
 
 	assert_int_equal(ftruncate(fd, (off_t)(2 * RANGES * PAGE)), 0);
@@ -214,13 +203,13 @@ test_unmap(void **state)
 	neighbour_gap_us(&n);
 	ring_full(1, 5);
 	usleep(SLOW_MS * 1000 / 2);
-	check_gap("long commands", 5000);
+	calm = is_calm("long commands", 5000);
 	start = now_ms();
 	assert_int_equal(vm_unmap_range(&v, 0, base, 2 * RANGES * PAGE), 0);
 	print_message("unmapped in %llu ms\n",
 		      (unsigned long long)(now_ms() - start));
 	usleep(20000);
-	check_gap("unmap beside them", 5000);
+	calm &= is_calm("unmap beside them", 5000);
 	usleep(2 * SLOW_MS * 1000); /* they have ended */
 	ring_full(6, 9);
 	usleep(SLOW_MS * 1000 / 2);
@@ -228,8 +217,9 @@ test_unmap(void **state)
 	start = now_ms();
 	assert_int_equal(vm_unmap(&v, A_DATA), 0);
 	assert_true(now_ms() - start > SLOW_MS / 6);
-	check_gap("unmap of theirs", 5000);
+	calm &= is_calm("unmap of theirs", 5000);
 	close(fd);
+	return calm;
 }
 
 /* ---- limits ---- */
@@ -243,8 +233,8 @@ set_limit(int ios)
 }
 
 /* All that a controller may have waits for a limit; then it is lifted, then all is given up. */
-static void
-test_limit(void **state)
+static bool
+limit(void)
 {
 	uint64_t *list = (uint64_t *)v.a[A_LIST].va;
 	struct sqe e = { .opc = OPC_WRITE,
@@ -253,6 +243,7 @@ test_limit(void **state)
 			 .prp2 = v.a[A_LIST].iova,
 			 .dw12 = 127 };
 	unsigned i;
+	bool calm;
 
 	for (i = 0; i < 15; i++)
 		list[i] = v.a[A_DATA].iova + (i + 1) * PAGE;
@@ -266,10 +257,10 @@ test_limit(void **state)
 	set_limit(100);
 	ring_full(2, MANY);
 	usleep(300000);
-	check_gap("waiting", 20000);
+	calm = is_calm("waiting", 20000);
 	set_limit(0);
 	usleep(300000);
-	check_gap("let go", 3000);
+	calm &= is_calm("let go", 3000);
 	set_limit(100);
 	for (i = 1; i <= MANY; i++) {
 		__atomic_store_n(v.db + 2 * i + 1, FULL, __ATOMIC_RELEASE);
@@ -285,6 +276,7 @@ test_limit(void **state)
 	print_message("given up: neighbour's largest gap %llu us\n",
 		      (unsigned long long)neighbour_gap_us(&n));
 	set_limit(0);
+	return calm;
 }
 
 /* ---- many clients ---- */
@@ -292,13 +284,14 @@ test_limit(void **state)
 #define CROWD 8u
 
 /* Each has as many commands of 64 KiB under way as two queues hold, on a disk of its own; memory moves them. */
-static void
-test_crowd(void **state)
+static bool
+many_clients(void)
 {
 	static struct vm crowd[CROWD];
 	struct sqe e = { .opc = OPC_WRITE, .nsid = 1, .dw12 = 127 };
 	unsigned i, k, q, tail = 0;
 	uint64_t end;
+	bool calm;
 
 	for (i = 0; i < CROWD; i++) {
 		uint64_t *list;
@@ -333,9 +326,10 @@ test_crowd(void **state)
 		}
 		tail = (tail + FULL) % DEPTH;
 	}
-	check_gap("crowd", 5000);
+	calm = is_calm("crowd", 5000);
 	for (i = 0; i < CROWD; i++)
 		vm_kill(&crowd[i]);
+	return calm;
 }
 
 static int
@@ -369,16 +363,16 @@ setup(void **state)
 int
 main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup_vm, teardown_vm)
+#define TEST(burden, where)                             \
+	{                                               \
+		"test_" #burden, test_row, NULL, NULL,  \
+			&(struct row){ burden, where }, \
+	}
 	const struct CMUnitTest tests[] = {
-		TEST(test_deallocate),
-		TEST(test_long_lists),
-		TEST(test_parked),
-		TEST(test_compares),
-		TEST(test_unmap),
-		TEST(test_crowd),
-		cmocka_unit_test_setup_teardown(test_limit, setup_limited,
-						teardown_vm),
+		TEST(deallocate, "long"), TEST(long_lists, "long"),
+		TEST(parked, "long"),	  TEST(compares, "long"),
+		TEST(unmap, "long"),	  TEST(many_clients, "long"),
+		TEST(limit, "limited"),
 	};
 
 	return cmocka_run_group_tests_name("wire burden", tests, setup,

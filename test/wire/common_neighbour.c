@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "common_vm.h"
 
@@ -130,6 +131,17 @@ uint64_t
 neighbour_gap_us(struct neighbour *n)
 {
 	return __atomic_exchange_n(&n->max_gap_us, 0, __ATOMIC_RELAXED);
+}
+
+bool
+neighbour_is_calm(struct neighbour *n, const char *what, unsigned most_us)
+{
+	const char *sanitize = getenv("SANITIZE");
+	uint64_t gap = neighbour_gap_us(n);
+
+	print_message("%s: neighbour's largest gap %llu us\n", what,
+		      (unsigned long long)gap);
+	return gap < most_us || (sanitize && *sanitize);
 }
 
 void

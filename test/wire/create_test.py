@@ -7,7 +7,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from daemon import Client, Daemon  # noqa: E402
+from daemon import Client, Daemon, main  # noqa: E402
 
 NQN = "nqn.2014-08.org.x:a"
 
@@ -48,7 +48,7 @@ def try_with(path, pid, spare):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, old)
 
 
-def main():
+def test_descriptors_run_out():
     with Daemon() as d:
         path = listen(d)
         Client(path, timeout=30).close()
@@ -57,8 +57,8 @@ def main():
         for _ in range(3):
             Client(path, timeout=30).close()  # raises when nobody answers
         assert d.stop() == 0
-    print("create_test: ok:", refused)
+    print("refused:", refused)
 
 
 if __name__ == "__main__":
-    main()
+    main([test_descriptors_run_out])

@@ -401,7 +401,7 @@ test_io(void **state)
 		for (k = 0; k < CLIENTS; k++)
 			fill_io(&clients[k], &io_rows[i].cmd);
 		for (k = 1; k <= CLIENTS; k += CLIENTS - 1)
-			bad += starves(io_rows[i].name, k, io, 8, 0.22);
+			bad += starves(io_rows[i].name, k, io, 8, 0.2);
 	}
 	judge(bad);
 }

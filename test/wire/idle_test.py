@@ -7,7 +7,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from daemon import Daemon  # noqa: E402
+from daemon import Daemon, main  # noqa: E402
 from nvme import Host, PAGE  # noqa: E402
 
 NQN = "nqn.2014-08.org.x:"
@@ -143,7 +143,4 @@ def test_only_owners_look():
 
 
 if __name__ == "__main__":
-    for n, f in list(globals().items()):
-        if n.startswith("test_"):
-            f()
-            print(n, "ok")
+    main([f for n, f in list(globals().items()) if n.startswith("test_")])
