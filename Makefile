@@ -87,8 +87,9 @@ compile = $(CC) $(COMMON) $(OPT) $(SAN) $(call own,$(1)) $(CPPFLAGS) $(CFLAGS) \
 	-c -o $(call obj,$(1)) $(1)
 # Sanitizers of older compilers trip over a highly random address space.
 RUN := $(if $(SANITIZE),setarch -R)
+# ThreadSanitizer leaves 1.5 TiB of addresses, or less, to all arenas of a daemon.
 TEST_ENV := B='$(B)' BELFRYD='$(B)/bin/belfryd' BELFRYCTL='$(B)/bin/belfryctl' \
-	SANITIZE='$(SANITIZE)'
+	SANITIZE='$(SANITIZE)' ARENA_SIZE='$(if $(findstring thread,$(SANITIZE)),32G)'
 
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' '$(1)' '$(2)')

@@ -6,7 +6,7 @@
 # Without STEPs all run, in this order (a STEP may need one before it):
 #   gcc     build with gcc -Werror; unit and wire tests
 #   asan    build with clang -Werror, ASan and UBSan; unit and wire tests
-#   tsan    build with gcc and TSan; the unit tests of what threads share
+#   tsan    build with gcc and TSan; the unit tests of what threads share; gcc's wire tests with that daemon
 #   clang   build with clang -Werror
 #   fuzz    every fuzzer for FUZZ_TIME (20) seconds
 #   lint    scripts/check.sh, shellcheck
@@ -109,7 +109,26 @@ step_asan() {
 
 step_tsan() {
 	run tsan configure tsan --cc=gcc --sanitize=thread &&
-		run tsan-unit make_in tsan check UNIT="$(printf "$tree/tsan/test/unit/%s " util reactor irq bdev nvme)"
+		run tsan-unit make_in tsan check UNIT="$(printf "$tree/tsan/test/unit/%s " util reactor irq bdev nvme vfio_user target rpc)"
+	run tsan-wire tsan_wire
+}
+
+# Clients, queues, devices and memory that come and go over several reactors; no SIGBUS inside TSan's own memcpy().
+tsan_wire() {
+	local b t programs=
+	b=$(cd "$tree/tsan" && pwd) || return 1
+	for t in churn flood fuse iommufd isolation unmap; do
+		programs="$programs $tree/gcc/test/wire/${t}_test"
+	done
+	for t in any_order qos spread; do
+		programs="$programs test/wire/${t}_test.py"
+	done
+	rm -f "$b"/race.*
+	# shellcheck disable=SC2086
+	BELFRYD=$b/bin/belfryd BELFRYCTL=$b/bin/belfryctl B=$tree/gcc SANITIZE=thread ARENA_SIZE=32G RUN='setarch -R' \
+		TSAN_OPTIONS="suppressions=$PWD/test/tsan.supp log_path=$b/race" \
+		scripts/run-tests.sh tsan-wire 300 "$b/test/log" $programs || return 1
+	! cat "$b"/race.* 2>/dev/null
 }
 
 step_clang() {

@@ -145,7 +145,7 @@ choose_cores(char *list, size_t len)
 static void
 daemon_start(void)
 {
-	const char *program = getenv("BELFRYD");
+	const char *program = getenv("BELFRYD"), *arena = getenv("ARENA_SIZE");
 	char log[64], cores[16];
 	int fd = -1;
 
@@ -161,7 +161,9 @@ daemon_start(void)
 		fd = open(log, O_CREAT | O_WRONLY | O_APPEND, 0600);
 		dup2(fd, STDERR_FILENO);
 		execl(program ? program : "build/bin/belfryd", "belfryd", "-r",
-		      d.rpc, "-m", cores, (char *)NULL);
+		      d.rpc, "-m", cores,
+		      arena && *arena ? "--arena-size" : (char *)NULL, arena,
+		      (char *)NULL);
 		_exit(127);
 	}
 	for (uint64_t end = now_ms() + WAIT_MS; now_ms() < end; usleep(2000)) {

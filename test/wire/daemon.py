@@ -22,6 +22,8 @@ def die_with_us():
 
 
 BELFRYD = os.environ.get("BELFRYD", "build/bin/belfryd")
+ARENA = os.environ.get("ARENA_SIZE")
+OPTIONS = ["--arena-size", ARENA] if ARENA else []
 
 
 class RpcError(Exception):
@@ -57,7 +59,7 @@ class Daemon:
         return self.path(name)
 
     def start(self, *args, env=None, wait=True):
-        self.proc = subprocess.Popen([os.path.abspath(BELFRYD), "-r", self.sock, *args], stderr=self.log, preexec_fn=die_with_us,
+        self.proc = subprocess.Popen([os.path.abspath(BELFRYD), "-r", self.sock, *OPTIONS, *args], stderr=self.log, preexec_fn=die_with_us,
                                      cwd=self.dir, env={**os.environ, **(env or {})})
         if wait:
             self.wait_up()
