@@ -37,8 +37,13 @@ void rpc_register(const struct rpc_method *methods, size_t n);
 void rpc_set_advice(const char *(*advice)(const char *method));
 /* State: RPC_STARTUP until rpc_set_state(RPC_RUNTIME). */
 void rpc_set_state(unsigned state);
-/* The start is under way: what is allowed only after it waits for RPC_RUNTIME, in the order it came, and is not refused. */
+/*
+ * What waits for RPC_RUNTIME runs then, in the order it came, if its client is still there. After rpc_hold(), when the
+ * start is under way: all that is allowed only after it, which is refused otherwise.
+ */
 void rpc_hold(void);
+/* For RPC_RUNTIME, to call @then: at once where it is there. */
+void rpc_when_runtime(struct rpc_req *req, void (*then)(struct rpc_req *req));
 /* There will be no RPC_RUNTIME: an error for those. */
 void rpc_drop_held(void);
 unsigned rpc_get_state(void);

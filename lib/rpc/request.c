@@ -36,9 +36,13 @@ struct rpc_req {
 	void (*done)(void *arg, const json_t *result, const json_t *error);
 	void *arg;
 	struct list node; /* held */
+	void (*then)(struct rpc_req *req);
 };
 
+#define SWEEP 1024 /* after so many more, those held whose client has gone go */
+
 static struct list held = LIST_INIT(held); /* for RPC_RUNTIME */
+static unsigned held_so_far;
 static bool holding;
 
 json_t *
@@ -272,6 +276,12 @@ id_ok(const json_t *id)
 	       (json_is_string(id) && json_string_length(id) <= RPC_MAX_ID);
 }
 
+static void
+run_handler(struct rpc_req *req)
+{
+	req->method->handler(req, json_object_get(req->root, "params"));
+}
+
 /* Runs the handler, or answers with an error. @free_for_all: whatever the state. */
 static void
 req_dispatch(struct rpc_req *req, const char *name, const json_t *params,
@@ -288,7 +298,7 @@ req_dispatch(struct rpc_req *req, const char *name, const json_t *params,
 	else if (free_for_all || (m->flags & rpc_get_state()))
 		m->handler(req, params);
 	else if (holding)
-		list_push_back(&held, &req->node);
+		rpc_when_runtime(req, run_handler);
 	else if (rpc_get_state() == RPC_STARTUP)
 		rpc_error(
 			req, RPC_INVALID_STATE,
@@ -305,28 +315,51 @@ rpc_hold(void)
 	holding = true;
 }
 
+/* To all of them, or to those whose client has gone: it hears nothing. */
+static void
+refuse_held(bool all)
+{
+	struct rpc_req *req, *next;
+
+	list_for_each_safe(req, next, &held, node) {
+		if (!all && !rpc_req_gone(req))
+			continue;
+		list_remove(&req->node);
+		rpc_error(req, RPC_INVALID_STATE, "the daemon did not start");
+	}
+}
+
+void
+rpc_when_runtime(struct rpc_req *req, void (*then)(struct rpc_req *req))
+{
+	if (rpc_get_state() == RPC_RUNTIME) {
+		then(req);
+		return;
+	}
+	if (!(++held_so_far % SWEEP))
+		refuse_held(false);
+	req->then = then;
+	list_push_back(&held, &req->node);
+}
+
 void
 rpc_run_held(void)
 {
 	struct rpc_req *req;
 
 	holding = false;
+	refuse_held(false);
 	while ((req = list_first(&held, struct rpc_req, node))) {
 		list_remove(&req->node);
-		req->method->handler(req, json_object_get(req->root, "params"));
+		req->then(req);
 	}
 }
 
 void
 rpc_drop_held(void)
 {
-	struct rpc_req *req;
-
 	holding = false;
-	while ((req = list_first(&held, struct rpc_req, node))) {
-		list_remove(&req->node);
-		rpc_error(req, RPC_INVALID_STATE, "the daemon did not start");
-	}
+	refuse_held(true);
 }
 
 /* Takes @request. */

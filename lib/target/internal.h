@@ -168,8 +168,6 @@ bool target_is_stopping(void);
 void target_subsystem_gone(void);
 /* framework_start_init; false: it has begun already */
 bool target_begin(void);
-/* Answers @req with true when the target is ready (perhaps at once). */
-void target_when_ready(struct rpc_req *req);
 
 /* ---- RPC tables and helpers ---- */
 void no_such_bdev(struct rpc_req *req, const char *name); /* sends the error */

@@ -49,12 +49,18 @@ rpc_get_methods(struct rpc_req *req, const json_t *params)
 /* ---- start ---- */
 
 static void
+say_ready(struct rpc_req *req)
+{
+	rpc_result(req, json_true());
+}
+
+static void
 rpc_start_init(struct rpc_req *req, const json_t *params)
 {
 	if (!no_params(req, params))
 		return;
 	if (target_begin())
-		target_when_ready(req);
+		rpc_when_runtime(req, say_ready);
 	else
 		rpc_error(req, RPC_INVALID_STATE,
 			  "the framework is being initialized already");
@@ -64,7 +70,7 @@ static void
 rpc_wait_init(struct rpc_req *req, const json_t *params)
 {
 	if (no_params(req, params))
-		target_when_ready(req);
+		rpc_when_runtime(req, say_ready);
 }
 
 /* ---- configuration ---- */

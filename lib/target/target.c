@@ -15,20 +15,10 @@
 
 #define STOP_NS 10000000000ull
 
-#define SWEEP \
-	1024 /* after so many new waiters, those whose client has gone go, too */
-
-struct waiter {
-	struct list node;
-	struct rpc_req *req;
-};
-
 static struct {
 	struct target_options opts;
 	struct rpc_server *servers[2];
-	struct list waiters;
-	unsigned asked; /* waiters so far */
-	bool begun, ready, stopping, sweeping, finishing;
+	bool begun, stopping, sweeping, finishing;
 	int code;
 	struct reactor_msg begin_msg;
 	struct reactor_timer deadline;
@@ -44,41 +34,6 @@ target_arena_len(void)
 
 /* ---- start ---- */
 
-/* Of all, or of those that nobody waits with. */
-static void
-answer_waiters(bool all)
-{
-	struct waiter *w, *next;
-
-	list_for_each_safe(w, next, &target.waiters, node) {
-		if (!all && !rpc_req_gone(w->req))
-			continue;
-		list_remove(&w->node);
-		rpc_result(w->req, json_true());
-		free(w);
-	}
-}
-
-void
-target_when_ready(struct rpc_req *req)
-{
-	struct waiter *w;
-
-	if (target.ready) {
-		rpc_result(req, json_true());
-		return;
-	}
-	if (!(++target.asked % SWEEP))
-		answer_waiters(false);
-	w = malloc(sizeof(*w));
-	if (!w) {
-		rpc_errno(req, -ENOMEM, NULL);
-		return;
-	}
-	w->req = req;
-	list_push_back(&target.waiters, &w->node);
-}
-
 static void
 target_loaded(const char *error)
 {
@@ -89,9 +44,7 @@ target_loaded(const char *error)
 		target_stop(1);
 		return;
 	}
-	target.ready = true;
 	rpc_set_state(RPC_RUNTIME);
-	answer_waiters(true);
 	if (target.opts.ready)
 		target.opts.ready();
 }
@@ -198,7 +151,6 @@ target_start(const struct target_options *opts)
 	int err;
 
 	memset(&target, 0, sizeof(target));
-	list_init(&target.waiters);
 	target.opts = *opts;
 	register_methods();
 	err = ioas_sigbus_init();
@@ -328,12 +280,10 @@ target_stop(int code)
 void
 target_fini(void)
 {
-	answer_waiters(true); /* their clients have gone: this only frees */
 	rpc_drop_held();
 	rpc_bdev_info_fini();
 	bdev_fini();
 	irq_watchdog_fini();
 	close_sockets(rpc_close);
 	memset(&target, 0, sizeof(target));
-	list_init(&target.waiters);
 }

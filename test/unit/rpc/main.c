@@ -48,6 +48,15 @@ t_echo(struct rpc_req *req, const json_t *params)
 	rpc_result(req, params ? json_deep_copy(params) : json_true());
 }
 
+unsigned unit_ran;
+
+static void
+t_counted(struct rpc_req *req, const json_t *params)
+{
+	unit_ran++;
+	t_echo(req, params);
+}
+
 static void
 t_later(struct rpc_req *req, const json_t *params)
 {
@@ -125,7 +134,7 @@ static const struct rpc_method methods[] = {
 	{ "t_decode", t_decode, RPC_STARTUP | RPC_RUNTIME },
 	{ "t_relaxed", t_relaxed, RPC_STARTUP | RPC_RUNTIME },
 	{ "t_startup", t_echo, RPC_STARTUP },
-	{ "t_runtime", t_echo, RPC_RUNTIME },
+	{ "t_runtime", t_counted, RPC_RUNTIME },
 };
 
 void

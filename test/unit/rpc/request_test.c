@@ -390,6 +390,30 @@ test_hold(void **state)
 	rpc_drop_held();
 }
 
+/* Who has gone before the start was done wants nothing of it any more. */
+static void
+test_hold_for_the_gone(void **state)
+{
+	struct unit_peer stays, goes;
+	unsigned i;
+
+	unit_peer_open(&stays);
+	unit_peer_open(&goes);
+	rpc_set_state(RPC_STARTUP);
+	rpc_hold();
+	for (i = 0; i < 20; i++)
+		unit_feed(&goes, "{\"method\":\"t_runtime\",\"id\":1}");
+	unit_feed(&stays, "{\"method\":\"t_runtime\",\"id\":2}");
+	unit_feed(&goes, "{\"method\":\"t_runtime\",\"id\":3}");
+	unit_peer_close(&goes);
+	unit_ran = 0;
+	rpc_set_state(RPC_RUNTIME);
+	assert_int_equal(unit_ran, 1);
+	assert_non_null(strstr(stays.replies, OK("2")));
+	unit_peer_close(&stays);
+	rpc_set_state(RPC_STARTUP);
+}
+
 static const char *
 advice(const char *method)
 {
@@ -466,6 +490,7 @@ request_tests(void)
 		cmocka_unit_test(test_long_batch),
 		cmocka_unit_test(test_state),
 		cmocka_unit_test(test_hold),
+		cmocka_unit_test(test_hold_for_the_gone),
 		cmocka_unit_test(test_advice),
 		cmocka_unit_test(test_methods),
 		cmocka_unit_test(test_call),

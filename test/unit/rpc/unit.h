@@ -26,6 +26,8 @@ int unit_feed(struct unit_peer *u, const char *text);
 
 /* The request that t_later holds, or NULL. */
 extern struct rpc_req *unit_later;
+/* How often t_runtime was called. */
+extern unsigned unit_ran;
 /* What t_decode got. */
 struct unit_params {
 	const char *str;
