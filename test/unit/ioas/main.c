@@ -149,6 +149,16 @@ fd_count(void)
 	return n;
 }
 
+void
+fds_settle(unsigned fds)
+{
+	for (unsigned i = 0; i < 5000 && fd_count() > fds; i++) {
+		step();
+		usleep(1000);
+	}
+	assert_in_range(fd_count(), 0, fds);
+}
+
 uint64_t
 rss_bytes(void)
 {
