@@ -52,7 +52,7 @@ verdicts() {
 	awk -v step="$1" '
 	/^    / { if (more) print; next }
 	{ more = /^( *|.* runs  )FAILED / }
-	more || /^(  late|failed .*once more$)/ { sub(/^ */, ""); print step ": " $0 }'
+	more || /^(  late: |failed .*once more$)/ { sub(/^ */, ""); print step ": " $0 }'
 }
 
 # run NAME COMMAND...: shows its output; adds the last "N passed, N failed" that

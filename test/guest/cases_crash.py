@@ -79,20 +79,20 @@ def case_two_reactors(env):
     peer = env.peer(core_count=2)
     export = peer.export("wide", [Disk("aio", 128, 512), Disk("malloc", 64, 4096)])
     with env.guest("vm", export.args, smp=2) as guest:
-        guest.wait_for(f"[ -b {NS1} ] && [ -b /dev/nvme0n2 ]")
+        one, two = (guest.namespace(nsid) for nsid in (1, 2))
         nqn = "nqn.2024-01.io.belfry:wide"
         where = {q["thread"] for q in peer.rpc("nvmf_subsystem_get_qpairs", nqn=nqn) if q["qid"]}
         env.expect(len(where) == 2, f"queues only on {where}")
-        for device in (NS1, "/dev/nvme0n2"):
+        for device in (one, two):
             verify(env, guest, device, 16, numjobs=2, offset_increment="16M", thread=1)
         done = [g["completed_nvme_io"] for g in peer.rpc("nvmf_get_stats")["poll_groups"]]
         env.expect(min(done) > 100, f"I/O by reactor: {done}")
-        busy(guest)
+        busy(guest, one)
         for _ in range(3):
             guest.check("nvme reset /dev/nvme0", 60)
         peer.rpc("nvmf_subsystem_remove_ns", nqn=nqn, nsid=2)
-        guest.wait_for("! [ -b /dev/nvme0n2 ]", 30)
-        verify(env, guest, NS1, 8, numjobs=2, offset_increment="64M", thread=1)
+        guest.wait_for(f"! [ -b {two} ]", 30)
+        verify(env, guest, one, 8, numjobs=2, offset_increment="64M", thread=1)
         guest.system_reset()
         guest.wait_for(f"[ -b {NS1} ]")
         env.expect(not guest.complaints(), f"kernel: {guest.complaints()[:1]}")
