@@ -56,9 +56,19 @@ test_row(void **state)
 		neighbour_gap_us(&n);
 		calm = row->burden();
 		vm_kill(&v);
+		if (!calm && i == NEIGHBOUR_TRIES - 1)
+			neighbour_suffers(&n);
 		neighbour_stop(&n);
 	}
-	assert_true(calm);
+}
+
+/* What a test left that failed. */
+static int
+row_end(void **state)
+{
+	vm_kill(&v);
+	neighbour_stop(&n);
+	return 0;
 }
 
 /* 256 ranges each, of the longest that a malloc disk clears by itself. */
@@ -363,10 +373,10 @@ setup(void **state)
 int
 main(void)
 {
-#define TEST(burden, where)                             \
-	{                                               \
-		"test_" #burden, test_row, NULL, NULL,  \
-			&(struct row){ burden, where }, \
+#define TEST(burden, where)                               \
+	{                                                 \
+		"test_" #burden, test_row, NULL, row_end, \
+			&(struct row){ burden, where },   \
 	}
 	const struct CMUnitTest tests[] = {
 		TEST(deallocate, "long"), TEST(long_lists, "long"),

@@ -123,6 +123,7 @@ neighbour_start(struct neighbour *n, const char *where)
 	memset(n, 0, sizeof(*n));
 	vm_start(&n->vm, where, false);
 	assert_int_equal(pthread_create(&n->thread, NULL, neighbour_run, n), 0);
+	n->running = true;
 	usleep(20000);
 	neighbour_gap_us(n);
 }
@@ -138,15 +139,40 @@ neighbour_is_calm(struct neighbour *n, const char *what, unsigned most_us)
 {
 	const char *sanitize = getenv("SANITIZE");
 	uint64_t gap = neighbour_gap_us(n);
+	bool calm = gap < most_us || (sanitize && *sanitize);
 
 	print_message("%s: neighbour's largest gap %llu us\n", what,
 		      (unsigned long long)gap);
-	return gap < most_us || (sanitize && *sanitize);
+	if (!calm)
+		n->most_us = most_us;
+	return calm;
+}
+
+void
+neighbour_suffers(struct neighbour *n)
+{
+	uint64_t gap;
+	unsigned i;
+
+	for (i = 0; i < NEIGHBOUR_TRIES; i++) {
+		neighbour_gap_us(n);
+		usleep(300000);
+		gap = neighbour_gap_us(n);
+		print_message("alone: largest gap %llu us\n",
+			      (unsigned long long)gap);
+		if (gap < n->most_us / 2)
+			fail_msg("it is calm alone, and not beside that");
+	}
+	print_message("skipped: the machine is too busy to tell\n");
+	skip();
 }
 
 void
 neighbour_stop(struct neighbour *n)
 {
+	if (!n->running)
+		return;
+	n->running = false;
 	__atomic_store_n(&n->stop, true, __ATOMIC_RELAXED);
 	pthread_join(n->thread, NULL);
 	assert_false(n->failed);

@@ -564,10 +564,13 @@ vm_kill(struct vm *v)
 {
 	unsigned i;
 
+	if (v->c <= 0)
+		return;
 	close(v->c);
+	v->c = 0;
 	if (v->db)
 		munmap((void *)v->db, 0x1000);
-	for (i = 0; i < AREAS; i++) {
+	for (i = 0; i < AREAS && v->a[i].va; i++) {
 		munmap(v->a[i].va, v->a[i].len);
 		close(v->a[i].fd);
 	}

@@ -86,7 +86,7 @@ int vu_open_wait(const char *vm, const char *json);
 void vm_start(struct vm *v, const char *where, bool iommufd);
 void vm_start_at(struct vm *v, const char *where, bool iommufd, uint64_t base,
 		 bool huge);
-/* Gone without a word. The areas go, too. */
+/* Gone without a word, if it is there. The areas go, too. */
 void vm_kill(struct vm *v);
 
 /* Map and unmap; errno. @iova: asked for, in legacy mode; in iommufd mode the answer is there. */
@@ -127,8 +127,9 @@ void vm_fill_queues(struct vm *v, const struct sqe *e);
 struct neighbour {
 	struct vm vm;
 	pthread_t thread;
-	bool stop, failed;
+	bool running, stop, failed;
 	uint64_t count, max_gap_us;
+	unsigned most_us; /* what it was not below when it was not calm */
 	int waits[NEIGHBOUR_WAITS]; /* schedstat of the threads in its way */
 	unsigned nwaits;
 };
@@ -141,7 +142,9 @@ uint64_t neighbour_gap_us(struct neighbour *n);
  */
 #define NEIGHBOUR_TRIES 5u
 bool neighbour_is_calm(struct neighbour *n, const char *what, unsigned most_us);
-/* Stops it; it must have done something, without an error. */
+/* It was not, in none of the tries: fails; or skips, if it is never calm on this machine, even when nobody disturbs it. */
+void neighbour_suffers(struct neighbour *n);
+/* Stops it, if it runs; it must have done something, without an error. */
 void neighbour_stop(struct neighbour *n);
 
 uint64_t now_us(void);

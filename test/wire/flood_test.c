@@ -80,7 +80,8 @@ flood(const char *what, unsigned cmd, const void *payload, size_t len,
 		calm = neighbour_is_calm(&n, what, most_us);
 		assert_int_equal(vm_csts(&v), CSTS_RDY);
 	}
-	assert_true(calm);
+	if (!calm)
+		neighbour_suffers(&n);
 }
 
 static int
@@ -252,7 +253,8 @@ test_crumbs(void **state)
 		calm = neighbour_is_calm(&n, "crumbs", 20000);
 		assert_int_equal(vm_csts(&v), CSTS_RDY);
 	}
-	assert_true(calm);
+	if (!calm)
+		neighbour_suffers(&n);
 	flood("long messages", 99, NULL, 1 << 20, 5000);
 }
 
@@ -289,7 +291,8 @@ test_comings(void **state)
 		print_message("%u clients\n", count);
 		calm = neighbour_is_calm(&n, "comings", 5000);
 	}
-	assert_true(calm);
+	if (!calm)
+		neighbour_suffers(&n);
 	vm_start(&v, "vm0", false);
 }
 
@@ -323,7 +326,8 @@ test_detach(void **state)
 		}
 		calm = neighbour_is_calm(&n, "detach", 2500);
 	}
-	assert_true(calm);
+	if (!calm)
+		neighbour_suffers(&n);
 	close(fd);
 }
 
