@@ -143,12 +143,15 @@ def make_file(mib):
     return path
 
 
-# How belfryd and its client may run: polling both; a client that sleeps; both sleeping, when a spinning core
-# would take the machine's disk its processor (virtual machines are like that).
-WAYS = {"polled": (("--idle", "poll"), False, ()),
-        "adaptive": (("--idle", "adaptive"), False, ("irq",)),
-        "asleep": (("--idle", "adaptive", "--spin-us", "20"), True,
-                   ("shadow",))}
+# How belfryd and its client may run: polling both, belfryd on the first core or, as fio may, on the last one; a client that
+# sleeps; both sleeping, when a spinning core would take the machine's disk its processor (virtual machines are like that).
+# Options, trapped doorbells, how the client waits, belfryd's core.
+POLL, FIRST, LAST = ("--idle", "poll"), CORES[0], CORES[-1]
+WAYS = {"polled": (POLL, False, (), FIRST),
+        f"polled on core {LAST}": (POLL, False, (), LAST),
+        "adaptive": (("--idle", "adaptive"), False, ("irq",), FIRST),
+        "asleep": (("--idle", "adaptive", "--spin-us", "20"), True, ("shadow",), FIRST)}
+CLEARLY = 1.03  # a trial's medians of those that are as fast differ by as much
 SURE = 3        # rows by which a disk is judged: it varies by a fifth within seconds
 
 
@@ -160,17 +163,17 @@ class Disk:
         self.run = {f"fio on core {core}": functools.partial(fio, path, core=core)
                     for core in sorted({CORES[0], CORES[-1]})}
         self.fios, self.ways = list(self.run), []
-        for way, (options, trapped, _) in WAYS.items():
+        for way, (options, trapped, _, core) in WAYS.items():
             try:
-                self.start(opened, way, options, trapped)
+                self.start(opened, way, options, trapped, core)
             except (BenchError, RpcError) as error: # the other ways still count
                 print(f"  not measured: {way}: {error}", flush=True)
         if not self.ways:
             raise BenchError("no way of running it works")
 
-    def start(self, opened, way, options, trapped):
+    def start(self, opened, way, options, trapped, core):
         target = opened.enter_context(
-            Target(*options, disable_mappable_bar0=trapped))
+            Target(*options, cores=[core], disable_mappable_bar0=trapped))
         socket = target.export()
         opened.enter_context(target.aside())
         self.run[way] = functools.partial(self.load, target, socket, way)
@@ -178,17 +181,20 @@ class Disk:
 
     def load(self, target, socket, way, op, depth, ms):
         """A file has one daemon at a time."""
+        _, _, how, core = WAYS[way]
         with target.meanwhile(), target.namespace("a0", self.path):
-            return client("load", socket, "iommufd", op, depth, 1, ms, 1,
-                          *WAYS[way][2])[0]
+            return client("load", socket, "iommufd", op, depth, 1, ms, 1, *how,
+                          on=FIRST if core == LAST else LAST)[0]
 
     def best(self, who, op, depth, reps, ms):
-        """Who of @who is the fastest, and all that was measured: a trial of some turns."""
+        """Who of @who is the fastest, the first unless another one is clearly, and all that was measured: a trial of some turns."""
         got = {name: [] for name in who}
-        for _ in range(reps):
-            for name in who:
+        for turn in range(reps):
+            for name in who if turn % 2 else who[::-1]:
                 got[name].append(self.run[name](op, depth, ms))
-        return max(who, key=lambda name: median(got[name])), got
+        first, fastest = who[0], max(who, key=lambda name: median(got[name]))
+        clear = median(got[fastest]) > CLEARLY * median(got[first])
+        return fastest if clear else first, got
 
 
 def aio(table, quick):
@@ -200,7 +206,7 @@ def aio(table, quick):
         with contextlib.ExitStack() as opened:
             disk = Disk(opened, path)
             for op, depth in itertools.product(("read", "write"), DEPTHS):
-                best = [disk.best(who, op, depth, reps // 2, 200)
+                best = [disk.best(who, op, depth, 2 if quick else 4, 250)
                         for who in (disk.fios, disk.ways)]
                 base, way = (functools.partial(disk.run[name], op, depth, ms)
                              for name, _ in best)

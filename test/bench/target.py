@@ -51,9 +51,9 @@ def numbers(command, on=None, timeout=60):
     return [float(word) for word in output(command, on, timeout).split()]
 
 
-def client(*args, timeout=60):
-    """test/bench/client on the last core."""
-    return numbers([program("client"), *map(str, args)], CORES[-1:], timeout)
+def client(*args, on=CORES[-1], timeout=60):
+    """test/bench/client on core @on."""
+    return numbers([program("client"), *map(str, args)], [on], timeout)
 
 
 def exchange(target, ms, depth):
