@@ -227,6 +227,14 @@ daemon_teardown(void **state)
 	return nftw(d.dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
+bool
+daemon_is_sanitized(void)
+{
+	const char *sanitize = getenv("SANITIZE");
+
+	return sanitize && *sanitize;
+}
+
 unsigned
 daemon_fds(void)
 {

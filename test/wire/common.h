@@ -37,7 +37,8 @@ extern bool
  */
 int daemon_setup(void **state);
 int daemon_teardown(void **state);
-unsigned daemon_fds(void); /* that it has open */
+bool daemon_is_sanitized(void); /* then its times and sizes are others */
+unsigned daemon_fds(void);	/* that it has open */
 /* Wait until no more than @n are open, ten seconds at most. */
 void daemon_fds_settle(unsigned n);
 /* Takes @params (may be NULL); gives the result; an error fails the test. */

@@ -8,7 +8,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "common_vm.h"
 
@@ -137,9 +136,8 @@ neighbour_gap_us(struct neighbour *n)
 bool
 neighbour_is_calm(struct neighbour *n, const char *what, unsigned most_us)
 {
-	const char *sanitize = getenv("SANITIZE");
 	uint64_t gap = neighbour_gap_us(n);
-	bool calm = gap < most_us || (sanitize && *sanitize);
+	bool calm = gap < most_us || daemon_is_sanitized();
 
 	print_message("%s: neighbour's largest gap %llu us\n", what,
 		      (unsigned long long)gap);

@@ -65,23 +65,47 @@ flood_stop(void)
 	fl.nfds = 0;
 }
 
+/* Does that until the neighbour keeps calm. */
 static void
-flood(const char *what, unsigned cmd, const void *payload, size_t len,
-      unsigned most_us)
+calmly(const char *what, void (*act)(const void *arg), const void *arg,
+       unsigned most_us)
 {
 	bool calm = false;
 	unsigned i;
 
 	for (i = 0; i < NEIGHBOUR_TRIES && !calm; i++) {
 		neighbour_gap_us(&n);
-		flood_start(cmd, payload, len);
-		usleep(FLOOD_MS * 1000);
-		flood_stop();
+		act(arg);
 		calm = neighbour_is_calm(&n, what, most_us);
-		assert_int_equal(vm_csts(&v), CSTS_RDY);
 	}
 	if (!calm)
 		neighbour_suffers(&n);
+}
+
+struct message {
+	unsigned cmd;
+	const void *payload;
+	size_t len;
+};
+
+static void
+flood_for_a_while(const void *arg)
+{
+	const struct message *m = arg;
+
+	flood_start(m->cmd, m->payload, m->len);
+	usleep(FLOOD_MS * 1000);
+	flood_stop();
+	assert_int_equal(vm_csts(&v), CSTS_RDY);
+}
+
+static void
+flood(const char *what, unsigned cmd, const void *payload, size_t len,
+      unsigned most_us)
+{
+	struct message m = { cmd, payload, len };
+
+	calmly(what, flood_for_a_while, &m, most_us);
 }
 
 static int
@@ -230,31 +254,30 @@ crumbs_run(void *arg)
 	return NULL;
 }
 
+static void
+send_crumbs(const void *arg)
+{
+	struct vu_hdr hdr = { 7, 99, sizeof(hdr) + CRUMBS, VU_F_NO_REPLY, 0 };
+	void *failed;
+	unsigned i;
+
+	vu_send_raw(v.c, &hdr, sizeof(hdr), NULL, 0);
+	for (i = 0; i < FLOODERS; i++)
+		assert_int_equal(pthread_create(&fl.thread[i], NULL, crumbs_run,
+						&fl),
+				 0);
+	for (i = 0; i < FLOODERS; i++) {
+		pthread_join(fl.thread[i], &failed);
+		assert_null(failed);
+	}
+	assert_int_equal(vm_csts(&v), CSTS_RDY);
+}
+
 /* Long messages of no known command. In crumbs: several send them, so that there is always one more. */
 static void
 test_crumbs(void **state)
 {
-	struct vu_hdr hdr = { 7, 99, sizeof(hdr) + CRUMBS, VU_F_NO_REPLY, 0 };
-	bool calm = false;
-	unsigned i, k;
-	void *failed;
-
-	for (k = 0; k < NEIGHBOUR_TRIES && !calm; k++) {
-		neighbour_gap_us(&n);
-		vu_send_raw(v.c, &hdr, sizeof(hdr), NULL, 0);
-		for (i = 0; i < FLOODERS; i++)
-			assert_int_equal(pthread_create(&fl.thread[i], NULL,
-							crumbs_run, &fl),
-					 0);
-		for (i = 0; i < FLOODERS; i++) {
-			pthread_join(fl.thread[i], &failed);
-			assert_null(failed);
-		}
-		calm = neighbour_is_calm(&n, "crumbs", 20000);
-		assert_int_equal(vm_csts(&v), CSTS_RDY);
-	}
-	if (!calm)
-		neighbour_suffers(&n);
+	calmly("crumbs", send_crumbs, NULL, 20000);
 	flood("long messages", 99, NULL, 1 << 20, 5000);
 }
 
@@ -273,27 +296,36 @@ test_doorbells(void **state)
 	flood("doorbells", VU_REGION_WRITE, &w, sizeof(w), 5000);
 }
 
+static void
+come_and_go(const void *arg)
+{
+	uint64_t start = now_ms();
+	unsigned count;
+
+	for (count = 0; now_ms() - start < FLOOD_MS; count++)
+		close(vu_open_wait("vm0",
+				   count & 1 ? QEMU_JSON : IOMMUFD_JSON));
+	print_message("%u clients\n", count);
+}
+
 /* Connected, greeted and gone, on and on. */
 static void
 test_comings(void **state)
 {
-	unsigned count, i;
-	bool calm = false;
-	uint64_t start;
-
 	vm_kill(&v);
-	for (i = 0; i < NEIGHBOUR_TRIES && !calm; i++) {
-		neighbour_gap_us(&n);
-		start = now_ms();
-		for (count = 0; now_ms() - start < FLOOD_MS; count++)
-			close(vu_open_wait("vm0", count & 1 ? QEMU_JSON
-							    : IOMMUFD_JSON));
-		print_message("%u clients\n", count);
-		calm = neighbour_is_calm(&n, "comings", 5000);
-	}
-	if (!calm)
-		neighbour_suffers(&n);
+	calmly("comings", come_and_go, NULL, 5000);
 	vm_start(&v, "vm0", false);
+}
+
+static void
+leave_and_return(const void *arg)
+{
+	unsigned i;
+
+	for (i = 0; i < 100; i++) {
+		assert_int_equal(iom_detach(), 0);
+		assert_int_equal(iom_attach(v.ioas), 0);
+	}
 }
 
 /* iommufd: as many mappings as there may be leave the device at once, and come back. */
@@ -301,8 +333,7 @@ static void
 test_detach(void **state)
 {
 	int fd = memfd_create("many", MFD_CLOEXEC);
-	unsigned i, k, count;
-	bool calm = false;
+	unsigned count;
 	uint64_t at;
 
 	vm_kill(&v);
@@ -318,16 +349,7 @@ test_detach(void **state)
 	}
 	print_message("%u mappings\n", count);
 	sc.v = v;
-	for (k = 0; k < NEIGHBOUR_TRIES && !calm; k++) {
-		neighbour_gap_us(&n);
-		for (i = 0; i < 100; i++) {
-			assert_int_equal(iom_detach(), 0);
-			assert_int_equal(iom_attach(v.ioas), 0);
-		}
-		calm = neighbour_is_calm(&n, "detach", 2500);
-	}
-	if (!calm)
-		neighbour_suffers(&n);
+	calmly("detach", leave_and_return, NULL, 2500);
 	close(fd);
 }
 

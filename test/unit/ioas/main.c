@@ -152,11 +152,11 @@ fd_count(void)
 void
 fds_settle(unsigned fds)
 {
-	for (unsigned i = 0; i < 5000 && fd_count() > fds; i++) {
+	for (unsigned i = 0; i < 5000 && fd_count() != fds; i++) {
 		step();
 		usleep(1000);
 	}
-	assert_in_range(fd_count(), 0, fds);
+	assert_int_equal(fd_count(), fds);
 }
 
 uint64_t

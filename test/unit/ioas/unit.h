@@ -45,7 +45,7 @@ void *host_of(struct ioas_ctx *ctx, iova_t iova, uint64_t len, uint32_t prot);
 
 unsigned vma_count(void);
 unsigned fd_count(void);
-/* No more than @fds are open, soon: workers close what the client sent. */
+/* As many as @fds are open, soon: workers close what the client sent. */
 void fds_settle(unsigned fds);
 uint64_t rss_bytes(void);
 
